@@ -1,0 +1,1 @@
+//! Pulsegate on a std host.

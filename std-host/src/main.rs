@@ -1,0 +1,2 @@
+//! The `pulsegate` command.
+fn main() {}

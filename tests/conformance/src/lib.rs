@@ -1,0 +1,1 @@
+//! Wire cases that every build of the server must pass.
