@@ -1,0 +1,534 @@
+//! The IOCPDemo protocol: one flag byte names a protocol, packets of commands and data follow.
+//!
+//! This module reads the flag and the packets and knows what all packet protocols share; each
+//! protocol's own commands are in its own file.
+
+mod control;
+mod exchange;
+mod throughput;
+
+use embassy_time::{Duration, Instant};
+
+use crate::app::{Answer, App, Ask, Event, List, Login, Page};
+use crate::command::Code;
+use crate::frame::{Decoder, HEADER_LEN, Limits, Step as FrameStep};
+use crate::roster::Row;
+use crate::server::{CloseReason, Closed, Context, Protocol, Session, Step, SurveyContext, Timers};
+use crate::socket::{End, Socket};
+use crate::table::SessionId;
+use exchange::{Exchange, Outcome, Then};
+
+/// The first byte of a connection: which protocol it speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(u8)]
+pub enum Flag {
+    /// Files to the server.
+    Upload = 2,
+    /// Files from the server.
+    Download = 3,
+    /// A remote file as a stream.
+    RemoteStream = 4,
+    /// Echo of data, to measure a link.
+    Throughput = 5,
+    /// Heartbeats, login, the client list.
+    Control = 8,
+    /// The server's log as text.
+    LogOutput = 9,
+}
+
+impl Flag {
+    /// The flag of a byte, if it is one.
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            2 => Self::Upload,
+            3 => Self::Download,
+            4 => Self::RemoteStream,
+            5 => Self::Throughput,
+            8 => Self::Control,
+            9 => Self::LogOutput,
+            _ => return None,
+        })
+    }
+
+    /// The text in client lists.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Upload => "Upload",
+            Self::Download => "Download",
+            Self::RemoteStream => "RemoteStream",
+            Self::Throughput => "Throughput",
+            Self::Control => "Control",
+            Self::LogOutput => "LogOutput",
+        }
+    }
+}
+
+/// Settings of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IocpConfig {
+    /// What packets may hold.
+    pub limits: Limits,
+    /// How long a connection may take to send its flag.
+    pub flag_timeout: Duration,
+    /// How long a Control connection may take to log in; `None`: as long as it likes.
+    pub login_timeout: Option<Duration>,
+    /// The longest silence on Control.
+    pub control_idle: Duration,
+    /// The longest silence on Throughput; `None` switches the protocol off.
+    pub throughput_idle: Option<Duration>,
+    /// How many failed logins end a connection.
+    pub login_failures: u8,
+    /// How long the reader of a client list may take nothing of it.
+    pub list_timeout: Duration,
+}
+
+impl Default for IocpConfig {
+    /// The protocol's own defaults: flag within 6 s, 60 s of silence, three logins.
+    fn default() -> Self {
+        Self {
+            limits: Limits::HOST,
+            flag_timeout: Duration::from_secs(6),
+            login_timeout: None,
+            control_idle: Duration::from_secs(60),
+            throughput_idle: Some(Duration::from_secs(60)),
+            login_failures: 3,
+            list_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What a session waits for beside its socket.
+#[derive(Debug)]
+enum Pending<U> {
+    Nothing,
+    /// The application's answer; the command stays unconsumed until it is there.
+    Asked,
+    Login(Login<U>),
+    List(List),
+    /// A frozen list is on its way out.
+    Streaming {
+        sent: u32,
+        len: u32,
+        moved_at: Instant,
+    },
+}
+
+/// What is done with the data part of the current packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Data {
+    Discard,
+    Echo,
+}
+
+/// What the protocol keeps for each session.
+#[derive(Debug)]
+pub struct State<U> {
+    decoder: Decoder,
+    data: Data,
+    flag: Option<Flag>,
+    failures: u8,
+    beaten: bool,
+    user: Option<U>,
+    pending: Pending<U>,
+}
+
+impl<U> State<U> {
+    /// The protocol that the peer has chosen.
+    pub const fn flag(&self) -> Option<Flag> {
+        self.flag
+    }
+
+    /// Who has logged in.
+    pub const fn user(&self) -> Option<&U> {
+        self.user.as_ref()
+    }
+}
+
+/// The application's answer to a question of this protocol.
+#[derive(Debug, Clone)]
+pub enum Reply<U> {
+    /// To a login.
+    Login(Login<U>),
+    /// To a request for the client list.
+    List(List),
+}
+
+/// Work of this protocol since the server began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    /// Commands answered, heartbeats included.
+    pub commands: u64,
+    /// Heartbeats answered.
+    pub heartbeats: u64,
+    /// Logins accepted.
+    pub logins: u64,
+    /// Logins that failed.
+    pub login_failures: u64,
+    /// Bytes of data parts passed back.
+    pub echoed: u64,
+}
+
+/// The IOCPDemo protocol in front of an application.
+#[derive(Debug)]
+pub struct Iocp<A> {
+    config: IocpConfig,
+    work: Work,
+    /// The page that the survey under way is for.
+    page: Page,
+    app: A,
+}
+
+/// Whether the loop over a session's input goes on.
+enum Flow {
+    Go,
+    Stop(Step),
+}
+
+impl<A: App> Iocp<A> {
+    /// The protocol with these settings in front of `app`.
+    pub const fn new(config: IocpConfig, app: A) -> Self {
+        let work = Work { commands: 0, heartbeats: 0, logins: 0, login_failures: 0, echoed: 0 };
+        Self { config, work, page: Page { offset: 0, limit: u32::MAX }, app }
+    }
+
+    /// The application.
+    pub const fn app(&self) -> &A {
+        &self.app
+    }
+
+    /// The application to change.
+    pub const fn app_mut(&mut self) -> &mut A {
+        &mut self.app
+    }
+
+    /// What has been done.
+    pub const fn work(&self) -> &Work {
+        &self.work
+    }
+
+    fn is_on(&self, flag: Flag) -> bool {
+        match flag {
+            Flag::Control => true,
+            Flag::Throughput => self.config.throughput_idle.is_some(),
+            Flag::Upload | Flag::Download | Flag::RemoteStream | Flag::LogOutput => false,
+        }
+    }
+
+    fn read_flag<S: Socket>(
+        &mut self,
+        cx: &mut Context<'_, A::Address>,
+        state: &mut State<A::User>,
+        socket: &mut S,
+    ) -> Flow {
+        let rx = socket.rx(1);
+        let Some(&byte) = rx.bytes.first() else {
+            return Flow::Stop(nothing_to_read(rx.end));
+        };
+        socket.consume(1);
+        let Some(flag) = Flag::from_byte(byte).filter(|&flag| self.is_on(flag)) else {
+            self.app.event(&ask(cx), Event::BadFlag { flag: byte });
+            return Flow::Stop(Step::Close(CloseReason::BadFlag));
+        };
+        state.flag = Some(flag);
+        cx.changed = true;
+        self.app.event(&ask(cx), Event::Opened { flag });
+        Flow::Go
+    }
+
+    /// Serves the packet at the front of the input, once its header and command are there.
+    fn read_packet<S: Socket>(
+        &mut self,
+        cx: &mut Context<'_, A::Address>,
+        state: &mut State<A::User>,
+        socket: &mut S,
+    ) -> Flow {
+        let room = socket.room();
+        let mut want = HEADER_LEN;
+        loop {
+            let rx = socket.rx(want);
+            let (head_len, data_len, outcome) =
+                match state.decoder.look(rx.bytes, &self.config.limits) {
+                    Ok(FrameStep::Packet(packet)) => {
+                        let mut exchange =
+                            Exchange { iocp: self, cx, state, room, data_len: packet.data_len };
+                        (packet.head_len(), packet.data_len, exchange.serve(packet.command))
+                    }
+                    Ok(FrameStep::Need(more)) if more > want => {
+                        want = more;
+                        continue;
+                    }
+                    Ok(FrameStep::Need(_) | FrameStep::Data(_)) => {
+                        return Flow::Stop(nothing_to_read(rx.end));
+                    }
+                    Err(error) => {
+                        let mut exchange = Exchange { iocp: self, cx, state, room, data_len: 0 };
+                        (0, 0, exchange.refuse_packet(Code::LENGTH, error.message()))
+                    }
+                };
+            return self.commit(cx, state, socket, head_len, data_len, outcome);
+        }
+    }
+
+    /// Consumes what has been served, sends the reply, and lets its consequences happen.
+    fn commit<S: Socket>(
+        &mut self,
+        cx: &mut Context<'_, A::Address>,
+        state: &mut State<A::User>,
+        socket: &mut S,
+        head_len: usize,
+        data_len: u32,
+        outcome: Outcome,
+    ) -> Flow {
+        let (reply_len, data, then) = match outcome {
+            Outcome::Wait(step) => return Flow::Stop(step),
+            Outcome::Reply { len, data, then } => (len, data, then),
+        };
+        socket.consume(head_len);
+        cx.budget = cx.budget.saturating_sub(head_len);
+        socket.write(cx.scratch.get(..reply_len).unwrap_or_default());
+        state.decoder.begin(data_len);
+        state.data = data;
+        self.work.commands += u64::from(reply_len > 0);
+        match then {
+            Then::Go => Flow::Go,
+            Then::Close(reason) => Flow::Stop(Step::Close(reason)),
+            Then::LoggedIn => {
+                if let Pending::Login(Login::Accepted(user)) =
+                    core::mem::replace(&mut state.pending, Pending::Nothing)
+                {
+                    self.work.logins += 1;
+                    self.app.event(&ask(cx), Event::LoggedIn { user: &user });
+                    state.user = Some(user);
+                    cx.changed = true;
+                }
+                Flow::Go
+            }
+            Then::LoginFailed => {
+                state.pending = Pending::Nothing;
+                state.failures = state.failures.saturating_add(1);
+                self.work.login_failures += 1;
+                if state.failures >= self.config.login_failures {
+                    Flow::Stop(Step::Close(CloseReason::LoginFailures))
+                } else {
+                    Flow::Go
+                }
+            }
+            Then::Stream(len) => {
+                state.pending = Pending::Streaming { sent: 0, len, moved_at: cx.now };
+                cx.changed = true;
+                Flow::Go
+            }
+        }
+    }
+
+    /// Lets the current packet's data pass.
+    fn pass_data<S: Socket>(
+        &mut self,
+        cx: &mut Context<'_, A::Address>,
+        state: &mut State<A::User>,
+        socket: &mut S,
+    ) -> Flow {
+        let most = (state.decoder.data_left() as usize).min(cx.budget);
+        let echo = state.data == Data::Echo;
+        let moved = if echo {
+            socket.relay(most)
+        } else {
+            let len = socket.rx(1).bytes.len().min(most);
+            socket.consume(len);
+            len
+        };
+        state.decoder.pass(moved);
+        cx.budget = cx.budget.saturating_sub(moved);
+        if moved > 0 {
+            self.work.echoed += if echo { moved as u64 } else { 0 };
+            return Flow::Go;
+        }
+        let rx = socket.rx(1);
+        Flow::Stop(match rx.end {
+            _ if !rx.bytes.is_empty() => Step::Output,
+            // The reply's header has promised more than there will ever be.
+            End::Finished if echo => Step::Abort(CloseReason::PeerClosed),
+            end => nothing_to_read(end),
+        })
+    }
+
+    /// Sends what there is room for of a frozen list.
+    fn stream_list<S: Socket>(
+        &mut self,
+        cx: &mut Context<'_, A::Address>,
+        state: &mut State<A::User>,
+        socket: &mut S,
+    ) -> Flow {
+        let Pending::Streaming { sent, len, moved_at } = &mut state.pending else {
+            return Flow::Go;
+        };
+        while *sent < *len {
+            let most = socket.room().min(cx.scratch.len()).min((*len - *sent) as usize);
+            if most == 0 {
+                return Flow::Stop(Step::Output);
+            }
+            if cx.budget == 0 {
+                return Flow::Stop(Step::More);
+            }
+            let piece = cx.scratch.get_mut(..most).unwrap_or_default();
+            let filled = self.app.read_list(cx.id, *sent, piece).min(most);
+            if filled == 0 {
+                return Flow::Stop(Step::Abort(CloseReason::AppTimeout));
+            }
+            socket.write(piece.get(..filled).unwrap_or_default());
+            // At most `len`, which is a u32.
+            *sent += filled as u32;
+            *moved_at = cx.now;
+            cx.changed = true;
+            cx.budget = cx.budget.saturating_sub(filled);
+        }
+        state.pending = Pending::Nothing;
+        cx.changed = true;
+        self.app.release_list(cx.id);
+        Flow::Go
+    }
+}
+
+/// What to do when a session's input is at its end for now, or for good.
+fn nothing_to_read(end: End) -> Step {
+    match end {
+        End::Open => Step::Input,
+        End::Finished => Step::Close(CloseReason::PeerClosed),
+        End::Failed => Step::Abort(CloseReason::PeerReset),
+    }
+}
+
+fn ask<A: Copy>(cx: &Context<'_, A>) -> Ask<A> {
+    Ask { now: cx.now, id: cx.id, job: cx.job, local: cx.local, remote: cx.remote }
+}
+
+impl<A: App> Protocol for Iocp<A> {
+    type Address = A::Address;
+    type State = State<A::User>;
+    type User = A::User;
+    type Answer = Reply<A::User>;
+
+    fn open(&mut self, _now: Instant) -> Self::State {
+        State {
+            decoder: Decoder::new(),
+            data: Data::Discard,
+            flag: None,
+            failures: 0,
+            beaten: false,
+            user: None,
+            pending: Pending::Nothing,
+        }
+    }
+
+    fn timers(&self, state: &Self::State, connected_at: Instant) -> Timers {
+        let config = &self.config;
+        let fixed = |after: Duration, reason| {
+            Some((connected_at.checked_add(after).unwrap_or(Instant::MAX), reason))
+        };
+        let silence = match state.flag {
+            None => {
+                let fixed = fixed(config.flag_timeout, CloseReason::NoFlag);
+                return Timers { fixed, silence: None };
+            }
+            Some(Flag::Throughput) => config.throughput_idle,
+            Some(_) => Some(config.control_idle),
+        };
+        let fixed = match (&state.pending, config.login_timeout) {
+            (Pending::Streaming { moved_at, .. }, _) => Some((
+                moved_at.checked_add(config.list_timeout).unwrap_or(Instant::MAX),
+                CloseReason::SlowReader,
+            )),
+            (_, Some(after)) if state.user.is_none() && state.flag == Some(Flag::Control) => {
+                fixed(after, CloseReason::NoLogin)
+            }
+            _ => None,
+        };
+        Timers { fixed, silence }
+    }
+
+    fn drive<S: Socket>(
+        &mut self,
+        cx: &mut Context<'_, Self::Address>,
+        state: &mut Self::State,
+        socket: &mut S,
+    ) -> Step {
+        loop {
+            let flow = match state.pending {
+                Pending::Asked => Flow::Stop(Step::App),
+                Pending::Streaming { .. } => self.stream_list(cx, state, socket),
+                _ if cx.budget == 0 => Flow::Stop(Step::More),
+                _ if state.flag.is_none() => self.read_flag(cx, state, socket),
+                _ if state.decoder.data_left() > 0 => self.pass_data(cx, state, socket),
+                _ => self.read_packet(cx, state, socket),
+            };
+            if let Flow::Stop(step) = flow {
+                return step;
+            }
+        }
+    }
+
+    fn answer(&mut self, state: &mut Self::State, answer: Self::Answer) {
+        state.pending = match answer {
+            Reply::Login(login) => Pending::Login(login),
+            Reply::List(list) => Pending::List(list),
+        };
+    }
+
+    fn survey<'a>(
+        &mut self,
+        cx: &SurveyContext<Self::Address>,
+        sessions: &mut dyn Iterator<Item = (SessionId, &'a Session<Self>)>,
+    ) -> Option<Self::Answer>
+    where
+        Self: 'a,
+    {
+        let mut rows = sessions.map(|(_, session)| row(session));
+        let ask = Ask { now: cx.now, id: cx.id, job: cx.job, local: cx.local, remote: cx.remote };
+        match self.app.freeze_list(&ask, self.page, &mut rows) {
+            // To ask again at once would be to ask for ever.
+            Answer::Now(List::Retry) => Some(Reply::List(List::Failed("the client list is busy"))),
+            Answer::Now(list) => Some(Reply::List(list)),
+            Answer::Later => None,
+        }
+    }
+
+    fn is_newcomer(&self, state: &Self::State) -> bool {
+        match state.flag {
+            None => true,
+            Some(Flag::Control) => {
+                state.user.is_none() && !state.beaten && matches!(state.pending, Pending::Nothing)
+            }
+            Some(_) => false,
+        }
+    }
+
+    fn user<'a>(&self, state: &'a Self::State) -> Option<&'a Self::User> {
+        state.user.as_ref()
+    }
+
+    fn closed(&mut self, closed: &Closed<Self>, state: &mut Self::State) {
+        match state.pending {
+            // A question for the list may stand in line; releasing what one does not hold is harmless.
+            Pending::Asked | Pending::List(_) | Pending::Streaming { .. } => {
+                self.app.release_list(closed.id);
+            }
+            Pending::Nothing | Pending::Login(_) => {}
+        }
+        self.app.closed(closed);
+    }
+}
+
+/// A session as a row of the client list.
+pub fn row<A: App>(session: &Session<Iocp<A>>) -> Row<'_, A::Address, A::User> {
+    Row {
+        local: session.local(),
+        remote: session.remote(),
+        flag: session.state().flag.map_or("", Flag::name),
+        user: session.state().user(),
+        connected_at: session.connected_at(),
+        last_active: session.last_active(),
+    }
+}

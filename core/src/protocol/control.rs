@@ -1,0 +1,116 @@
+//! Control: login and the client list.
+
+use crate::app::{Answer, App, Digest, Event, List, Login, Page};
+use crate::command::{Code, Command};
+use crate::server::Step;
+
+use super::exchange::{Exchange, Outcome, Then};
+use super::{Data, Pending, ask};
+
+const TOO_LONG: &str =
+    "the list is over the packet limit; ask for a part of it with Offset= and Limit=";
+
+pub(super) fn serve<A: App>(
+    exchange: &mut Exchange<'_, '_, A>,
+    name: &str,
+    command: &Command<'_>,
+) -> Outcome {
+    if name.eq_ignore_ascii_case("Login") {
+        return login(exchange, name, command);
+    }
+    let Some(user) = &exchange.state.user else {
+        return exchange.fail(name, Code::LOGIN_REQUIRED, "");
+    };
+    if !name.eq_ignore_ascii_case("GetClients") {
+        return exchange.unknown_command(name);
+    }
+    if !exchange.iocp.app.may_list(user) {
+        return exchange.fail(name, Code::UNKNOWN, "the client list is for operators");
+    }
+    get_clients(exchange, name, command)
+}
+
+fn login<A: App>(exchange: &mut Exchange<'_, '_, A>, name: &str, command: &Command<'_>) -> Outcome {
+    let (Some(user), Some(password)) = (command.get("UserName"), command.get("Password")) else {
+        return exchange.fail(name, Code::PARAMETER, "Login needs UserName and Password");
+    };
+    if matches!(exchange.state.pending, Pending::Nothing) {
+        let answer = match Digest::from_hex(password) {
+            Some(digest) => exchange.iocp.app.login(&ask(exchange.cx), user, &digest),
+            // No digest can be right, so nobody needs to be asked.
+            None => Answer::Now(Login::Wrong),
+        };
+        match answer {
+            Answer::Now(login) => exchange.state.pending = Pending::Login(login),
+            Answer::Later => {
+                exchange.state.pending = Pending::Asked;
+                exchange.cx.changed = true;
+                return Outcome::Wait(Step::App);
+            }
+        }
+    }
+    match &exchange.state.pending {
+        Pending::Login(Login::Accepted(_)) => {
+            exchange.succeed(name, |reply| reply, Data::Discard, Then::LoggedIn)
+        }
+        Pending::Login(Login::Refused(why)) => {
+            let why = *why;
+            failed(exchange, name, user, why)
+        }
+        _ => failed(exchange, name, user, ""),
+    }
+}
+
+fn failed<A: App>(
+    exchange: &mut Exchange<'_, '_, A>,
+    name: &str,
+    user: &str,
+    why: &str,
+) -> Outcome {
+    let outcome = exchange.fail_then(name, Code::PASSWORD, why, Data::Discard, Then::LoginFailed);
+    if matches!(outcome, Outcome::Reply { .. }) {
+        let failures = exchange.state.failures.saturating_add(1);
+        let event = Event::LoginFailed { name: user, failures };
+        exchange.iocp.app.event(&ask(exchange.cx), event);
+    }
+    outcome
+}
+
+fn get_clients<A: App>(
+    exchange: &mut Exchange<'_, '_, A>,
+    name: &str,
+    command: &Command<'_>,
+) -> Outcome {
+    let number = |key, default| command.get(key).map_or(Ok(default), str::parse::<u32>);
+    let (Ok(offset), Ok(limit)) = (number("Offset", 0), number("Limit", u32::MAX)) else {
+        return exchange.fail(name, Code::PARAMETER, "Offset and Limit must be numbers");
+    };
+    let list = match &exchange.state.pending {
+        Pending::List(list) => *list,
+        _ => List::Retry,
+    };
+    let message = match list {
+        List::Retry => {
+            exchange.iocp.page = Page { offset, limit };
+            exchange.state.pending = Pending::Asked;
+            return Outcome::Wait(Step::Survey);
+        }
+        List::Frozen(len) => {
+            let id = exchange.cx.id;
+            let outcome = exchange.succeed(name, |reply| reply, Data::Discard, Then::Stream(len));
+            if let Outcome::Reply { then: Then::Stream(_), .. } | Outcome::Wait(_) = outcome {
+                return outcome;
+            }
+            // Header and rows together are over the limit.
+            exchange.iocp.app.release_list(id);
+            TOO_LONG
+        }
+        List::TooLong => TOO_LONG,
+        List::Failed(why) => why,
+    };
+    let outcome = exchange.fail(name, Code::UNKNOWN, message);
+    if matches!(outcome, Outcome::Reply { .. }) {
+        exchange.state.pending = Pending::Nothing;
+    }
+    outcome
+}

@@ -1,0 +1,655 @@
+//! The server: accepts, drives, judges and ends sessions. It knows neither which network stack
+//! carries them nor which protocol they speak.
+
+use core::fmt;
+use core::ops::DerefMut;
+
+use embassy_time::{Duration, Instant};
+
+use crate::fmt::{debug, info};
+use crate::list::{self, Head, Link, Links};
+pub use crate::session::{CloseReason, Session, Timers};
+use crate::session::{Phase, saturating};
+use crate::socket::{End, Finish, Socket};
+use crate::sweep::Sweep;
+use crate::table::{SessionId, Slot, Table};
+
+mod memory;
+mod records;
+
+#[cfg(feature = "alloc")]
+pub use memory::Boxed;
+pub use memory::{Lent, Memory};
+pub use records::{Closed, Closes, Counters};
+
+/// An address of one end of a connection: an IP address and a port, in whatever type the network
+/// stack has for it. Small stacks save memory with a small type.
+pub trait Address: Copy + Eq + fmt::Display + fmt::Debug {}
+impl<T: Copy + Eq + fmt::Display + fmt::Debug> Address for T {}
+
+/// Names one question to the application within its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct JobId(u32);
+
+/// What a protocol sees of the server while it drives one session.
+#[derive(Debug)]
+pub struct Context<'a, A> {
+    /// The time of this call.
+    pub now: Instant,
+    /// The session.
+    pub id: SessionId,
+    /// The number for a question that is put to the application now.
+    pub job: JobId,
+    /// The server's end.
+    pub local: A,
+    /// The peer's end.
+    pub remote: A,
+    /// When the connection was accepted.
+    pub connected_at: Instant,
+    /// Memory to write a reply in, free at each call.
+    pub scratch: &'a mut [u8],
+    /// Bytes that may still be handled in this turn.
+    pub budget: usize,
+    /// Set by the protocol when its state changed so that [`Protocol::timers`] or
+    /// [`Protocol::is_newcomer`] may answer otherwise.
+    pub changed: bool,
+}
+
+/// Who asked for a look at all sessions.
+#[derive(Debug, Clone, Copy)]
+pub struct SurveyContext<A> {
+    /// The time of this call.
+    pub now: Instant,
+    /// The session that asked.
+    pub id: SessionId,
+    /// The number for a question that is put to the application now.
+    pub job: JobId,
+    /// The server's end of that session.
+    pub local: A,
+    /// Its peer's end.
+    pub remote: A,
+}
+
+/// What a protocol waits for after a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The budget is spent; there is more to do.
+    More,
+    /// Bytes from the peer.
+    Input,
+    /// Room for output.
+    Output,
+    /// The application's answer to [`Context::job`], which has been asked now or before.
+    App,
+    /// A look at all sessions: [`Protocol::survey`] is called at once.
+    Survey,
+    /// Nothing: flush what has been written, then end in good order.
+    Close(CloseReason),
+    /// Nothing: end at once.
+    Abort(CloseReason),
+}
+
+/// A wire protocol: what the server calls between the socket and the application.
+pub trait Protocol: Sized {
+    /// The addresses of the network stack.
+    type Address: Address;
+    /// What is kept for each session.
+    type State;
+    /// Who a session is; kept in the records of ended sessions.
+    type User: Clone;
+    /// What the application answers to a question.
+    type Answer;
+
+    /// A connection was accepted.
+    fn open(&mut self, now: Instant) -> Self::State;
+
+    /// When a session in this state is to be ended.
+    fn timers(&self, state: &Self::State, connected_at: Instant) -> Timers;
+
+    /// Serves one session as far as socket and budget let it.
+    fn drive<S: Socket>(
+        &mut self,
+        cx: &mut Context<'_, Self::Address>,
+        state: &mut Self::State,
+        socket: &mut S,
+    ) -> Step;
+
+    /// The application has answered the question that the session waits for.
+    fn answer(&mut self, state: &mut Self::State, answer: Self::Answer);
+
+    /// Sees every session, because [`Step::Survey`] was asked for. Gives the answer for the
+    /// asking session, or `None` if the application will answer later under [`SurveyContext::job`].
+    fn survey<'a>(
+        &mut self,
+        cx: &SurveyContext<Self::Address>,
+        sessions: &mut dyn Iterator<Item = (SessionId, &'a Session<Self>)>,
+    ) -> Option<Self::Answer>
+    where
+        Self: 'a;
+
+    /// Whether a session has proven nothing yet and may be evicted when the table is full.
+    fn is_newcomer(&self, state: &Self::State) -> bool;
+
+    /// Who the session is, once it has said so.
+    fn user<'a>(&self, state: &'a Self::State) -> Option<&'a Self::User>;
+
+    /// A session ended. Its slot is free when this is called.
+    fn closed(&mut self, closed: &Closed<Self>, state: &mut Self::State);
+}
+
+/// Settings of the server that are no protocol's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// Precision of all timeouts: none ends early, none later than this.
+    pub tick: Duration,
+    /// How long an orderly end may take to flush its output.
+    pub flush_timeout: Duration,
+    /// How long input is read and thrown away after the FIN.
+    pub linger_timeout: Duration,
+    /// How many bytes of input are thrown away after the FIN.
+    pub linger_bytes: u32,
+    /// How long the application may keep a session waiting.
+    pub app_timeout: Duration,
+    /// Whether a full table makes room by ending the oldest connection that has proven nothing.
+    pub evict: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            tick: Duration::from_millis(100),
+            flush_timeout: Duration::from_secs(5),
+            linger_timeout: Duration::from_secs(2),
+            linger_bytes: 64 * 1024,
+            app_timeout: Duration::from_secs(120),
+            evict: true,
+        }
+    }
+}
+
+/// A connection was taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "an evicted session's socket must be aborted"]
+pub struct Admission {
+    /// The new session. Drive it once at once: its first bytes may be there already.
+    pub id: SessionId,
+    /// A session that was ended to make room. Its socket must be aborted.
+    pub evicted: Option<SessionId>,
+}
+
+/// Why a connection was not taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Refused {
+    /// Every slot is taken, and no session may be evicted.
+    Full,
+    /// The server stops.
+    Stopping,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the session table is full",
+            Self::Stopping => "the server is stopping",
+        })
+    }
+}
+
+impl core::error::Error for Refused {}
+
+/// What a session waits for, which tells the adapter when to drive it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a session that wants more turns is not woken by its socket"]
+pub enum Wants {
+    /// More turns: drive it again after the others had theirs.
+    More,
+    /// Bytes from the peer, or its end.
+    Input,
+    /// Room for output.
+    Output,
+    /// The application: [`Server::complete`].
+    App,
+    /// Nothing. The session has ended and its slot is free; drop the socket. Where the end was no
+    /// orderly one, the socket has been aborted.
+    Nothing(CloseReason),
+}
+
+/// The handle or the question is no longer current; nobody was harmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stale;
+
+struct Newcomers<'a, P: Protocol, S>(&'a mut Table<Session<P>, S>, Link);
+
+impl<P: Protocol, S: DerefMut<Target = [Slot<Session<P>>]>> Links for Newcomers<'_, P, S> {
+    fn link_mut(&mut self, index: u32) -> &mut Link {
+        self.0.at_mut(index).map_or(&mut self.1, |session| &mut session.newcomer)
+    }
+}
+
+/// Sessions of protocol `P` in memory `M`.
+pub struct Server<P: Protocol, M: Memory<P>> {
+    config: Config,
+    protocol: P,
+    table: Table<Session<P>, M::Slots>,
+    sweep: Sweep<M::Wheel>,
+    scratch: M::Scratch,
+    closes: Closes<P, M::Ring>,
+    newcomers: Head,
+    counters: Counters,
+    stopping: bool,
+}
+
+impl<P: Protocol, M: Memory<P>> Server<P, M> {
+    /// A server without sessions.
+    pub fn new(config: Config, protocol: P, memory: M) -> Self {
+        let parts = memory.into_parts();
+        Self {
+            table: Table::new(parts.slots),
+            sweep: Sweep::new(parts.wheel, config.tick),
+            scratch: parts.scratch,
+            closes: Closes::new(parts.closes),
+            newcomers: Head::EMPTY,
+            counters: Counters::default(),
+            stopping: false,
+            config,
+            protocol,
+        }
+    }
+
+    /// Takes a new connection in.
+    ///
+    /// # Errors
+    /// [`Refused`] says why it was not; the caller still has the socket, and aborts it.
+    pub fn accept(
+        &mut self,
+        now: Instant,
+        local: P::Address,
+        remote: P::Address,
+    ) -> Result<Admission, Refused> {
+        if self.stopping {
+            self.counters.refused += 1;
+            return Err(Refused::Stopping);
+        }
+        let evicted = if self.table.is_full() { self.evict(now) } else { None };
+        let state = self.protocol.open(now);
+        let timers = self.protocol.timers(&state, now);
+        let newcomer = self.protocol.is_newcomer(&state);
+        let session = Session {
+            timer: Link::UNLINKED,
+            newcomer: Link::UNLINKED,
+            local,
+            remote,
+            connected_at: now,
+            last_active: now,
+            received: 0,
+            sent: 0,
+            timers,
+            waiting_since: None,
+            job: 0,
+            phase: Phase::Open,
+            state,
+        };
+        let Ok(id) = self.table.insert(session) else {
+            self.counters.refused += 1;
+            return Err(Refused::Full);
+        };
+        if newcomer {
+            let mut links = Newcomers(&mut self.table, Link::UNLINKED);
+            list::push_back(&mut self.newcomers, 0, &mut links, id.index() as u32);
+        }
+        self.sweep.arm(now, &mut self.table, id);
+        self.counters.accepted += 1;
+        debug!("session {}.{} accepted", id.index(), id.generation());
+        Ok(Admission { id, evicted })
+    }
+
+    /// Makes room where all is full because of a limit that the table does not know (descriptors,
+    /// a limit over several servers): ends the oldest session that has proven nothing, if the
+    /// configuration allows it. Its socket must be aborted.
+    pub fn evict(&mut self, now: Instant) -> Option<SessionId> {
+        let id = self.newcomers.first().filter(|_| self.config.evict)?;
+        let id = self.table.id_at(id as usize)?;
+        self.end(now, id, CloseReason::Evicted, None);
+        Some(id)
+    }
+
+    /// Serves a session as far as its socket and `budget` (bytes) let it. Call it when the socket
+    /// is readable or writable, after [`Wants::More`], and after [`Server::complete`]; calling it
+    /// at any other time is harmless. A stale `id` answers `Nothing(PeerClosed)` and touches
+    /// nothing: its end has been reported before.
+    pub fn drive<S: Socket>(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        socket: &mut S,
+        budget: usize,
+    ) -> Wants {
+        let Some(session) = self.table.get_mut(id) else {
+            return Wants::Nothing(CloseReason::PeerClosed);
+        };
+        if session.phase != Phase::Open {
+            return self.drive_ending(now, id, socket);
+        }
+        let mut cx = Context {
+            now,
+            id,
+            job: JobId(session.job),
+            local: session.local,
+            remote: session.remote,
+            connected_at: session.connected_at,
+            scratch: &mut self.scratch,
+            budget,
+            changed: false,
+        };
+        let step = self.protocol.drive(&mut cx, &mut session.state, socket);
+        let changed = cx.changed;
+        let progress = socket.progress(now);
+        if progress.received > 0 {
+            session.received += progress.received as u64;
+            session.last_active = session.last_active.max(progress.at.min(now));
+        }
+        session.sent += progress.sent as u64;
+        if changed {
+            self.state_changed(now, id);
+        }
+        self.after(now, id, socket, step, budget)
+    }
+
+    /// Carries out what the protocol asked for.
+    fn after<S: Socket>(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        socket: &mut S,
+        step: Step,
+        budget: usize,
+    ) -> Wants {
+        match step {
+            Step::More => Wants::More,
+            Step::Input => Wants::Input,
+            Step::Output | Step::App if socket.rx(0).end == End::Failed => {
+                self.end_now(now, id, CloseReason::PeerReset, socket)
+            }
+            Step::Output => Wants::Output,
+            Step::App => {
+                self.wait_for_app(now, id);
+                Wants::App
+            }
+            Step::Survey => {
+                let Some(session) = self.table.get(id) else {
+                    return Wants::Nothing(CloseReason::PeerClosed);
+                };
+                let (local, remote) = (session.local, session.remote);
+                let cx = SurveyContext { now, id, job: JobId(session.job), local, remote };
+                let Some(answer) = self.protocol.survey(&cx, &mut self.table.iter()) else {
+                    self.wait_for_app(now, id);
+                    return Wants::App;
+                };
+                if let Some(session) = self.table.get_mut(id) {
+                    self.protocol.answer(&mut session.state, answer);
+                }
+                self.drive(now, id, socket, budget)
+            }
+            Step::Close(reason) => {
+                self.begin_end(now, id, reason);
+                self.drive_ending(now, id, socket)
+            }
+            Step::Abort(reason) => self.end_now(now, id, reason, socket),
+        }
+    }
+
+    /// The session's state answers otherwise from now on: deadlines and eviction follow it.
+    fn state_changed(&mut self, now: Instant, id: SessionId) {
+        let Some(session) = self.table.get_mut(id) else {
+            return;
+        };
+        session.timers = self.protocol.timers(&session.state, session.connected_at);
+        if session.newcomer.is_linked() && !self.protocol.is_newcomer(&session.state) {
+            self.forget_newcomer(id);
+        }
+        self.sweep.arm(now, &mut self.table, id);
+    }
+
+    fn forget_newcomer(&mut self, id: SessionId) {
+        let mut links = Newcomers(&mut self.table, Link::UNLINKED);
+        list::unlink(core::slice::from_mut(&mut self.newcomers), &mut links, id.index() as u32);
+    }
+
+    /// While the application keeps the session waiting, the peer's clock stands still.
+    fn wait_for_app(&mut self, now: Instant, id: SessionId) {
+        let limit = saturating(now, self.config.app_timeout);
+        let Some(session) = self.table.get_mut(id) else {
+            return;
+        };
+        if session.waiting_since.is_none() {
+            session.waiting_since = Some(now);
+            session.timers =
+                Timers { fixed: Some((limit, CloseReason::AppTimeout)), silence: None };
+            self.sweep.arm(now, &mut self.table, id);
+        }
+    }
+
+    /// The application answers a question. Drive the session after this.
+    ///
+    /// # Errors
+    /// [`Stale`] when the session has ended or does not wait for this answer; the answer is dropped.
+    pub fn complete(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        job: JobId,
+        answer: P::Answer,
+    ) -> Result<(), Stale> {
+        let session = self.table.get_mut(id).ok_or(Stale)?;
+        let since = session.waiting_since.filter(|_| session.job == job.0).ok_or(Stale)?;
+        session.waiting_since = None;
+        session.job = session.job.wrapping_add(1);
+        session.last_active =
+            saturating(session.last_active, now.saturating_duration_since(since)).min(now);
+        self.protocol.answer(&mut session.state, answer);
+        self.state_changed(now, id);
+        Ok(())
+    }
+
+    /// Ends a session in good order: what has been written is flushed, then a FIN. Drive it after
+    /// this. Of a session that is ending already, the first reason stands.
+    ///
+    /// # Errors
+    /// [`Stale`] when it has ended already.
+    pub fn close(&mut self, now: Instant, id: SessionId, reason: CloseReason) -> Result<(), Stale> {
+        self.table.get(id).ok_or(Stale)?;
+        self.begin_end(now, id, reason);
+        Ok(())
+    }
+
+    fn begin_end(&mut self, now: Instant, id: SessionId, reason: CloseReason) {
+        let limit = saturating(now, self.config.flush_timeout);
+        let Some(session) = self.table.get_mut(id).filter(|session| session.phase == Phase::Open)
+        else {
+            return;
+        };
+        session.phase = Phase::Flushing(reason);
+        session.waiting_since = None;
+        session.timers = Timers { fixed: Some((limit, reason)), silence: None };
+        self.forget_newcomer(id);
+        self.sweep.arm(now, &mut self.table, id);
+    }
+
+    /// One turn of an ending session: flush, FIN, then throw input away for a while.
+    fn drive_ending<S: Socket>(&mut self, now: Instant, id: SessionId, socket: &mut S) -> Wants {
+        let linger = saturating(now, self.config.linger_timeout);
+        let Some(session) = self.table.get_mut(id) else {
+            return Wants::Nothing(CloseReason::PeerClosed);
+        };
+        if let Phase::Flushing(reason) = session.phase {
+            if socket.rx(0).end == End::Failed {
+                return self.end_now(now, id, reason, socket);
+            }
+            if socket.finish() == Finish::Pending {
+                return Wants::Output;
+            }
+            session.phase = Phase::Lingering { reason, discarded: 0 };
+            session.timers = Timers { fixed: Some((linger, reason)), silence: None };
+            self.sweep.arm(now, &mut self.table, id);
+        }
+        let limit = self.config.linger_bytes;
+        let Some(session) = self.table.get_mut(id) else {
+            return Wants::Nothing(CloseReason::PeerClosed);
+        };
+        let Phase::Lingering { reason, discarded } = &mut session.phase else {
+            return Wants::Output;
+        };
+        let reason = *reason;
+        loop {
+            let rx = socket.rx(1);
+            let (len, end) = (rx.bytes.len(), rx.end);
+            socket.consume(len);
+            *discarded = discarded.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
+            if *discarded > limit || end == End::Failed {
+                return self.end_now(now, id, reason, socket);
+            }
+            if len == 0 {
+                return if end == End::Finished {
+                    self.end(now, id, reason, Some(socket.progress(now).received));
+                    Wants::Nothing(reason)
+                } else {
+                    Wants::Input
+                };
+            }
+        }
+    }
+
+    /// Resets the connection and frees the slot.
+    fn end_now<S: Socket>(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        reason: CloseReason,
+        socket: &mut S,
+    ) -> Wants {
+        let received = socket.progress(now).received;
+        socket.abort();
+        let reason = match self.table.get(id).map(|session| session.phase) {
+            Some(Phase::Flushing(first) | Phase::Lingering { reason: first, .. }) => first,
+            _ => reason,
+        };
+        self.end(now, id, reason, Some(received));
+        Wants::Nothing(reason)
+    }
+
+    /// Frees the slot, counts, records and tells the protocol: the one place where sessions end.
+    fn end(&mut self, now: Instant, id: SessionId, reason: CloseReason, received: Option<usize>) {
+        self.sweep.disarm(&mut self.table, id);
+        self.forget_newcomer(id);
+        let Some(mut session) = self.table.remove(id) else {
+            return;
+        };
+        session.received += received.unwrap_or(0) as u64;
+        let deadline = session.expiry().map(|(at, _)| at).filter(|&at| at <= now);
+        let closed = Closed {
+            id,
+            reason,
+            at: now,
+            local: session.local,
+            remote: session.remote,
+            user: self.protocol.user(&session.state).cloned(),
+            age: now.saturating_duration_since(session.connected_at),
+            silence: now.saturating_duration_since(session.last_active),
+            overdue: deadline.map(|at| now.saturating_duration_since(at)),
+            received: session.received,
+            sent: session.sent,
+        };
+        info!(
+            "session {}.{} closed: {}, silent for {} ms",
+            id.index(),
+            id.generation(),
+            reason.name(),
+            closed.silence.as_millis()
+        );
+        self.counters.count_close(reason);
+        self.protocol.closed(&closed, &mut session.state);
+        self.closes.push(closed);
+    }
+
+    /// Names the next session whose deadline has passed; [`Server::judge`] it. One that is not
+    /// judged is named again a tick later. `looks` bounds the work of this call and is counted
+    /// down; at zero, serve the sockets and come back: [`Server::poll_at`] lies in the past then.
+    pub fn due(&mut self, now: Instant, looks: &mut u32) -> Option<SessionId> {
+        self.sweep.due(now, &mut self.table, looks)
+    }
+
+    /// Judges a session that [`Server::due`] has named: first takes what its socket already holds,
+    /// then asks it for its last proof of life. Alive: its deadline counts from when the proof
+    /// arrived. Else it is aborted, and the answer is [`Wants::Nothing`].
+    pub fn judge<S: Socket>(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        socket: &mut S,
+        budget: usize,
+    ) -> Wants {
+        let wants = self.drive(now, id, socket, budget);
+        let Some(session) = self.table.get_mut(id) else {
+            return wants;
+        };
+        if session.phase == Phase::Open && session.waiting_since.is_none() {
+            let proof = socket.proof(now);
+            if let Some(at) = proof.at() {
+                // What was heard does not count while something is owed, so this may go back.
+                session.last_active = at.min(now).max(session.connected_at);
+            }
+        }
+        match session.expiry() {
+            Some((at, reason)) if at <= now => self.end_now(now, id, reason, socket),
+            _ => {
+                self.sweep.arm(now, &mut self.table, id);
+                wants
+            }
+        }
+    }
+
+    /// When to call [`Server::due`] next; `None` when no session has a deadline. Goes stale with
+    /// every other call.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Instant> {
+        self.sweep.poll_at()
+    }
+
+    /// From now on every new connection is refused. End the sessions with [`Server::close`].
+    pub const fn stop_accepting(&mut self) {
+        self.stopping = true;
+    }
+
+    /// The sessions there are.
+    #[must_use]
+    pub const fn sessions(&self) -> &Table<Session<P>, M::Slots> {
+        &self.table
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The last sessions that ended.
+    #[must_use]
+    pub const fn closes(&self) -> &Closes<P, M::Ring> {
+        &self.closes
+    }
+
+    /// The protocol, and through it the application.
+    #[must_use]
+    pub const fn protocol(&self) -> &P {
+        &self.protocol
+    }
+
+    /// The protocol to change.
+    #[must_use]
+    pub const fn protocol_mut(&mut self) -> &mut P {
+        &mut self.protocol
+    }
+}

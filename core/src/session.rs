@@ -1,0 +1,203 @@
+//! One connection's state: its addresses, its deadline, how far its end has come.
+
+use core::fmt;
+
+use embassy_time::{Duration, Instant};
+
+use crate::list::Link;
+use crate::server::Protocol;
+use crate::sweep::Timed;
+
+/// Why a connection ended. Each connection ends with exactly one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(u8)]
+pub enum CloseReason {
+    /// The peer sent its FIN and has been answered.
+    PeerClosed,
+    /// The connection was reset by the peer or given up by the network stack.
+    PeerReset,
+    /// No proof of life within the idle timeout.
+    Idle,
+    /// No protocol flag within the flag timeout.
+    NoFlag,
+    /// No login within the login timeout.
+    NoLogin,
+    /// A protocol flag that is unknown or switched off.
+    BadFlag,
+    /// A packet that breaks the protocol.
+    BadPacket,
+    /// A command that does not exist.
+    UnknownCommand,
+    /// Too many failed logins.
+    LoginFailures,
+    /// The peer took nothing of a frozen list for too long.
+    SlowReader,
+    /// The application did not answer in time.
+    AppTimeout,
+    /// The same user came back on a newer connection.
+    TakenOver,
+    /// The table was full and this connection had proven nothing yet.
+    Evicted,
+    /// An operator or the application asked for it.
+    Kicked,
+    /// The server stops.
+    Shutdown,
+}
+
+impl CloseReason {
+    /// All reasons, in the order of their numbers.
+    pub const ALL: [CloseReason; 15] = [
+        Self::PeerClosed,
+        Self::PeerReset,
+        Self::Idle,
+        Self::NoFlag,
+        Self::NoLogin,
+        Self::BadFlag,
+        Self::BadPacket,
+        Self::UnknownCommand,
+        Self::LoginFailures,
+        Self::SlowReader,
+        Self::AppTimeout,
+        Self::TakenOver,
+        Self::Evicted,
+        Self::Kicked,
+        Self::Shutdown,
+    ];
+
+    /// The reason's name in logs and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PeerClosed => "peer-closed",
+            Self::PeerReset => "peer-reset",
+            Self::Idle => "idle",
+            Self::NoFlag => "no-flag",
+            Self::NoLogin => "no-login",
+            Self::BadFlag => "bad-flag",
+            Self::BadPacket => "bad-packet",
+            Self::UnknownCommand => "unknown-command",
+            Self::LoginFailures => "login-failures",
+            Self::SlowReader => "slow-reader",
+            Self::AppTimeout => "app-timeout",
+            Self::TakenOver => "taken-over",
+            Self::Evicted => "evicted",
+            Self::Kicked => "kicked",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// When a session's patience ends: at a fixed moment, after a silence, or both, whichever is
+/// sooner. A protocol says so for each of its states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timers {
+    /// A moment that activity does not move, and the reason it stands for.
+    pub fixed: Option<(Instant, CloseReason)>,
+    /// The longest silence; counted from the last proof of life. The reason is
+    /// [`CloseReason::Idle`].
+    pub silence: Option<Duration>,
+}
+
+impl Timers {
+    /// No deadline at all.
+    pub const NEVER: Timers = Timers { fixed: None, silence: None };
+}
+
+/// How far the end of a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Open,
+    /// Output is being flushed; the FIN follows it.
+    Flushing(CloseReason),
+    /// The FIN is out; input is read and thrown away, so that no RST overtakes the last reply.
+    Lingering {
+        reason: CloseReason,
+        discarded: u32,
+    },
+}
+
+/// One connection in the server's table.
+#[derive(Debug)]
+pub struct Session<P: Protocol> {
+    pub(crate) timer: Link,
+    pub(crate) newcomer: Link,
+    pub(crate) local: P::Address,
+    pub(crate) remote: P::Address,
+    pub(crate) connected_at: Instant,
+    pub(crate) last_active: Instant,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) timers: Timers,
+    /// Since when the application has kept the session waiting.
+    pub(crate) waiting_since: Option<Instant>,
+    pub(crate) job: u32,
+    pub(crate) phase: Phase,
+    pub(crate) state: P::State,
+}
+
+impl<P: Protocol> Session<P> {
+    /// The server's end.
+    pub const fn local(&self) -> P::Address {
+        self.local
+    }
+
+    /// The peer's end.
+    pub const fn remote(&self) -> P::Address {
+        self.remote
+    }
+
+    /// When the connection was accepted.
+    pub const fn connected_at(&self) -> Instant {
+        self.connected_at
+    }
+
+    /// When the peer last proved that it lives, as far as it has been noticed: a proof that only
+    /// the network stack knows of is found when the deadline is looked at.
+    pub const fn last_active(&self) -> Instant {
+        self.last_active
+    }
+
+    /// Bytes received and sent since the connection began.
+    pub const fn bytes(&self) -> (u64, u64) {
+        (self.received, self.sent)
+    }
+
+    /// What the protocol keeps for the session.
+    pub const fn state(&self) -> &P::State {
+        &self.state
+    }
+
+    /// Which deadline is the sooner one, and what it stands for.
+    pub(crate) fn expiry(&self) -> Option<(Instant, CloseReason)> {
+        let idle = self
+            .timers
+            .silence
+            .map(|silence| (saturating(self.last_active, silence), CloseReason::Idle));
+        match (self.timers.fixed, idle) {
+            (Some(fixed), Some(idle)) => Some(if fixed.0 <= idle.0 { fixed } else { idle }),
+            (fixed, idle) => fixed.or(idle),
+        }
+    }
+}
+
+/// A timeout that reaches beyond the end of time never comes.
+pub(crate) fn saturating(from: Instant, after: Duration) -> Instant {
+    from.checked_add(after).unwrap_or(Instant::MAX)
+}
+
+impl<P: Protocol> Timed for Session<P> {
+    fn link_mut(&mut self) -> &mut Link {
+        &mut self.timer
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.expiry().map(|(at, _)| at)
+    }
+}

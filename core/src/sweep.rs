@@ -1,0 +1,279 @@
+//! Finds the entries whose deadline has passed, at a cost of what expires, not of what exists.
+//!
+//! A wheel of slots, one per tick, holds each entry in the slot of the tick in which it has to be
+//! looked at. Activity does not touch the wheel: it changes the entry, from which
+//! [`Timed::deadline`] is computed, and the wheel finds out when it looks. So recording activity
+//! is one store, an entry costs one look per timeout at most, and when nothing is due one
+//! comparison tells.
+//!
+//! An entry is never due early, and late by less than one tick if the caller comes back at
+//! [`Sweep::poll_at`]. Calling early is harmless, calling late loses nothing.
+//!
+//! ```
+//! use embassy_time::{Duration, Instant};
+//! use pulsegate_core::list::{Head, Link};
+//! use pulsegate_core::sweep::{Sweep, Timed};
+//! use pulsegate_core::table::{Slot, Table};
+//!
+//! struct Tracker { link: Link, heard: Instant }
+//! impl Timed for Tracker {
+//!     fn link_mut(&mut self) -> &mut Link { &mut self.link }
+//!     fn deadline(&self) -> Option<Instant> { Some(self.heard + Duration::from_secs(60)) }
+//! }
+//!
+//! let (mut slots, mut wheel) = ([const { Slot::EMPTY }; 8], [Head::EMPTY; 64]);
+//! let mut table = Table::new(&mut slots[..]);
+//! let mut sweep = Sweep::new(&mut wheel[..], Duration::from_secs(1));
+//!
+//! let start = Instant::from_secs(100);
+//! let id = table.insert(Tracker { link: Link::UNLINKED, heard: start }).ok().unwrap();
+//! sweep.arm(start, &mut table, id);
+//! table.get_mut(id).unwrap().heard = Instant::from_secs(130); // all that a heartbeat costs
+//! let mut looks = u32::MAX;
+//! assert_eq!(sweep.due(Instant::from_secs(189), &mut table, &mut looks), None);
+//! assert_eq!(sweep.due(Instant::from_secs(190), &mut table, &mut looks), Some(id));
+//! ```
+
+use core::ops::DerefMut;
+
+use embassy_time::{Duration, Instant};
+
+use crate::list::{self, Head, Link, Links};
+use crate::table::{SessionId, Slot, Table};
+
+/// An entry that can be swept: it lends a place for the wheel's link and knows its deadline.
+pub trait Timed {
+    /// The link that the sweep uses; no one else may change it while the entry is armed.
+    fn link_mut(&mut self) -> &mut Link;
+
+    /// When the entry is due as things stand; `None` for never. May move later at any time without
+    /// a word to the sweep; when it moves earlier, or from never, call [`Sweep::arm`].
+    fn deadline(&self) -> Option<Instant>;
+}
+
+struct TableLinks<'a, T, S>(&'a mut Table<T, S>, Link);
+
+impl<T: Timed, S: DerefMut<Target = [Slot<T>]>> Links for TableLinks<'_, T, S> {
+    fn link_mut(&mut self, index: u32) -> &mut Link {
+        // Entries leave the wheel before the table, so the fallback is never reached; it stands
+        // here because a panic must not.
+        self.0.at_mut(index).map_or(&mut self.1, Timed::link_mut)
+    }
+}
+
+/// A wheel of ticks in lent memory `W`. The last slot of the memory is the sweep's own.
+#[derive(Debug)]
+pub struct Sweep<W> {
+    wheel: W,
+    tick: u64,
+    /// Every tick below this one has been swept.
+    cursor: u64,
+    /// No slot before this tick has an entry; found lazily, so it may lie too early.
+    next: u64,
+    armed: u32,
+}
+
+impl<W: DerefMut<Target = [Head]>> Sweep<W> {
+    /// Fewest slots that make a wheel: one to sweep, one to file into, one of the sweep's own.
+    pub const MIN_SLOTS: usize = 3;
+
+    /// A sweep with the precision `tick` (at least one unit of time), over at least
+    /// [`Sweep::MIN_SLOTS`] slots. For one look per timeout at most, the slots should cover the
+    /// longest timeout: more than timeout / tick + 1; with fewer it is looked at more often, and
+    /// nothing else changes. With too few slots to work at all, nothing is ever due.
+    pub fn new(mut wheel: W, tick: Duration) -> Self {
+        wheel.fill(Head::EMPTY);
+        Self { wheel, tick: tick.as_ticks().max(1), cursor: 0, next: u64::MAX, armed: 0 }
+    }
+
+    /// The precision.
+    #[must_use]
+    pub fn tick(&self) -> Duration {
+        Duration::from_ticks(self.tick)
+    }
+
+    /// How many entries are armed.
+    #[must_use]
+    pub const fn armed(&self) -> usize {
+        self.armed as usize
+    }
+
+    fn span(&self) -> u64 {
+        (self.wheel.len() as u64).saturating_sub(1)
+    }
+
+    fn list_of(&self, tick: u64) -> u32 {
+        // At least one slot: `file` has checked it. The remainder is below the slice's length.
+        (tick % self.span().max(1)) as u32
+    }
+
+    /// Files an entry under its deadline, or files it anew when its deadline has moved earlier.
+    /// An entry without a deadline leaves the wheel.
+    pub fn arm<T: Timed, S: DerefMut<Target = [Slot<T>]>>(
+        &mut self,
+        now: Instant,
+        table: &mut Table<T, S>,
+        id: SessionId,
+    ) {
+        self.disarm(table, id);
+        let Some(deadline) = table.get(id).and_then(Timed::deadline) else {
+            return;
+        };
+        if self.armed == 0 {
+            self.next = u64::MAX;
+        }
+        self.catch_up(now.as_ticks() / self.tick);
+        self.file(table, id.index() as u32, deadline, self.cursor);
+    }
+
+    /// Ticks that have gone by with nothing filed in them count as swept, so that the wheel's span
+    /// always begins at the present.
+    fn catch_up(&mut self, now_tick: u64) {
+        self.cursor = self.cursor.max(now_tick.min(self.next));
+    }
+
+    /// Takes an entry off the wheel. Must be done before it leaves the table.
+    pub fn disarm<T: Timed, S: DerefMut<Target = [Slot<T>]>>(
+        &mut self,
+        table: &mut Table<T, S>,
+        id: SessionId,
+    ) {
+        let Some(entry) = table.get_mut(id) else {
+            return;
+        };
+        if entry.link_mut().is_linked() {
+            list::unlink(
+                &mut self.wheel,
+                &mut TableLinks(table, Link::UNLINKED),
+                id.index() as u32,
+            );
+            self.armed -= 1;
+        }
+    }
+
+    /// Files an unlinked entry in the slot of its deadline's tick, rounded up so that it is never
+    /// early, and within the wheel's span counted from `base`.
+    fn file<T: Timed, S: DerefMut<Target = [Slot<T>]>>(
+        &mut self,
+        table: &mut Table<T, S>,
+        index: u32,
+        deadline: Instant,
+        base: u64,
+    ) {
+        if self.wheel.len() < Self::MIN_SLOTS {
+            return;
+        }
+        let tick = deadline
+            .as_ticks()
+            .div_ceil(self.tick)
+            .clamp(base, base.saturating_add(self.span() - 1));
+        let list = self.list_of(tick);
+        if let Some(head) = self.wheel.get_mut(list as usize) {
+            list::push_back(head, list, &mut TableLinks(table, Link::UNLINKED), index);
+            self.armed += 1;
+            self.next = self.next.min(tick);
+        }
+    }
+
+    /// The next entry whose deadline has passed, or `None`.
+    ///
+    /// The entry stays armed for the next tick: whoever is told of it removes it, or changes its
+    /// deadline, or is told again. `looks` bounds the work of this call and is counted down; when
+    /// it reaches zero there may be more, and [`Sweep::poll_at`] says so by lying in the past.
+    pub fn due<T: Timed, S: DerefMut<Target = [Slot<T>]>>(
+        &mut self,
+        now: Instant,
+        table: &mut Table<T, S>,
+        looks: &mut u32,
+    ) -> Option<SessionId> {
+        let now_tick = now.as_ticks() / self.tick;
+        if now_tick < self.next {
+            self.catch_up(now_tick);
+            return None;
+        }
+        let pending = self.wheel.len().checked_sub(1).filter(|_| self.armed > 0)?;
+        // After a pause longer than the wheel every slot is overdue: once around reaches them all.
+        self.cursor = self.cursor.max(now_tick.saturating_sub(self.span() - 1));
+        self.catch_up(now_tick);
+        loop {
+            while let Some(index) = self.pop_pending(table, pending) {
+                *looks = looks.saturating_sub(1);
+                self.armed -= 1;
+                let deadline = table.at(index).and_then(Timed::deadline);
+                if let Some(deadline) = deadline {
+                    // Filed relative to the present, so a slot that is still to be swept in this
+                    // round cannot be fed for ever.
+                    self.file(table, index, deadline, now_tick.saturating_add(1));
+                }
+                let due = deadline.is_some_and(|deadline| deadline <= now);
+                if due || *looks == 0 {
+                    // What is left of the slot that was taken last keeps the sweep due.
+                    self.next = self.cursor.saturating_sub(1).min(now_tick);
+                    return if due { table.id_at(index as usize) } else { None };
+                }
+            }
+            if self.cursor > now_tick {
+                break;
+            }
+            self.take_slot(table, pending);
+            self.cursor = self.cursor.saturating_add(1);
+        }
+        self.next = self.find_next();
+        None
+    }
+
+    fn pop_pending<T: Timed, S: DerefMut<Target = [Slot<T>]>>(
+        &mut self,
+        table: &mut Table<T, S>,
+        pending: usize,
+    ) -> Option<u32> {
+        let index = self.wheel.get(pending)?.first()?;
+        list::unlink(&mut self.wheel, &mut TableLinks(table, Link::UNLINKED), index);
+        Some(index)
+    }
+
+    /// Moves the entries of the cursor's slot aside: what is filed from here on is not of this round.
+    fn take_slot<T: Timed, S: DerefMut<Target = [Slot<T>]>>(
+        &mut self,
+        table: &mut Table<T, S>,
+        pending: usize,
+    ) {
+        let list = self.list_of(self.cursor) as usize;
+        if let Ok([from, to]) = self.wheel.get_disjoint_mut([list, pending]) {
+            list::move_all(from, to, pending as u32, &mut TableLinks(table, Link::UNLINKED));
+        }
+    }
+
+    /// The first tick from the cursor on whose slot has an entry. Each empty slot is passed once a
+    /// round, so this adds at most one step per tick of time that goes by.
+    fn find_next(&self) -> u64 {
+        if self.armed == 0 {
+            return u64::MAX;
+        }
+        (self.cursor..self.cursor.saturating_add(self.span()))
+            .find(|&tick| {
+                !self.wheel.get(self.list_of(tick) as usize).is_none_or(|head| head.is_empty())
+            })
+            .unwrap_or(u64::MAX)
+    }
+
+    /// When to call [`Sweep::due`] next; `None` when nothing is armed. Goes stale with every call
+    /// that arms an entry.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Instant> {
+        (self.armed > 0 && self.next != u64::MAX)
+            .then(|| Instant::from_ticks(self.next.saturating_mul(self.tick)))
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Sweep<alloc::boxed::Box<[Head]>> {
+    /// A sweep with memory of its own, of a length that covers `longest` at the precision `tick`.
+    #[must_use]
+    pub fn boxed(longest: Duration, tick: Duration) -> Self {
+        // Two more than the timeout's ticks (rounding, the slot being swept) and the sweep's own.
+        // A timeout of days at a fine tick is looked at more than once rather than given megabytes.
+        let slots = (longest.as_ticks() / tick.as_ticks().max(1)).saturating_add(4).min(1 << 16);
+        Self::new(alloc::vec![Head::EMPTY; slots as usize].into_boxed_slice(), tick)
+    }
+}
