@@ -1,1 +1,4 @@
 //! Pulsegate on a std host.
+#![forbid(unsafe_code)]
+
+pub mod users;
