@@ -1,0 +1,3 @@
+//! The subcommands of `pulsegate`, one file each.
+
+pub mod user;
