@@ -1,0 +1,4 @@
+//! The subcommands of `pulsegate`, one file each.
+
+pub mod serve;
+pub mod user;

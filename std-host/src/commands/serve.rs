@@ -1,0 +1,165 @@
+//! `pulsegate serve`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use tracing::{error, info, warn};
+
+use crate::config::{LogFormat, LogLevel, Options, read_file};
+use crate::server::{Running, Settings, start};
+use crate::users::UserDb;
+
+/// Descriptors that are not for sessions: listeners, queues, files, the standard three.
+const RESERVED_DESCRIPTORS: usize = 64;
+
+/// How long sessions have to take their last reply when the server stops.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How often the users file is looked at.
+const RELOAD_EVERY: Duration = Duration::from_secs(1);
+
+/// Options of `serve`.
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Settings file (TOML) with the names of the options below; options win over it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Serves until SIGINT or SIGTERM.
+///
+/// # Errors
+/// What kept it from starting, with the way out.
+pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let file = args.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+    let options = args.options.or(file);
+    init_log(options.log.unwrap_or(LogLevel::Info), options.log_format.unwrap_or(LogFormat::Text));
+    let descriptors = raise_descriptor_limit()?;
+    let room = descriptors.saturating_sub(RESERVED_DESCRIPTORS);
+    let settings = options.settings(room)?;
+    if settings.max_sessions > room {
+        warn!(
+            max_sessions = settings.max_sessions,
+            descriptors,
+            "the descriptor limit leaves room for {room} sessions only; raise it with `ulimit -n` or LimitNOFILE="
+        );
+    }
+    let users = open_users(&options, &settings)?;
+    // Before the port is open: whoever sees it may send a signal at once.
+    let mut signals = Signals::new()?;
+    let running = start(settings, users, None)?;
+    let mut stdout = std::io::stdout();
+    // Whoever started us may not be listening; that is no reason not to serve.
+    let _ = writeln!(stdout, "listening on {}", running.address()).and_then(|()| stdout.flush());
+    info!(address = %running.address(), "serving");
+    let broken = watch(&running, &mut signals).await;
+    info!(sessions = running.stats().sessions, "stopping");
+    let stopped = tokio::task::spawn_blocking(move || {
+        let stats = running.stats();
+        running.stop(GRACE).map(|()| stats)
+    });
+    tokio::select! {
+        stopped = stopped => {
+            let stats = stopped.context("the shards did not stop")??;
+            info!(accepted = stats.accepted, heartbeats = stats.heartbeats, "stopped");
+        }
+        () = signals.next() => warn!("stopped at once by a second signal"),
+    }
+    Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Waits for a signal, and looks after the users file meanwhile. Whether a shard has broken down.
+async fn watch(running: &Running, signals: &mut Signals) -> bool {
+    let mut every = tokio::time::interval(RELOAD_EVERY);
+    loop {
+        tokio::select! {
+            () = signals.next() => return false,
+            _ = every.tick() => {
+                match running.reload_users() {
+                    Ok(true) => info!("users read again"),
+                    Ok(false) => {}
+                    Err(error) => warn!(%error, "the users file cannot be read again; the users stay as they were"),
+                }
+                if running.is_broken() {
+                    error!("a shard has ended; stopping");
+                    return true;
+                }
+            }
+        }
+    }
+}
+
+/// The users of a server with these settings.
+fn open_users(options: &Options, settings: &Settings) -> anyhow::Result<UserDb> {
+    if let Some(path) = &options.users {
+        return Ok(UserDb::open(path)?);
+    }
+    // Whoever reaches a loopback listener is on this machine. Behind a proxy, too, everybody looks
+    // local: the listener's own address decides, not the peer's.
+    if settings.listen.ip().is_loopback() {
+        warn!("no users file: user admin with password admin may log in, as this listener is on loopback");
+        return Ok(UserDb::demo()?);
+    }
+    warn!("no users file: nobody can log in; make one with `pulsegate user add NAME --users FILE` and pass --users FILE");
+    Ok(UserDb::empty()?)
+}
+
+/// Logs to stderr; stdout is for what the command is asked for.
+pub(super) fn init_log(level: LogLevel, format: LogFormat) {
+    let level = match level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Trace => tracing::Level::TRACE,
+    };
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => {
+            let colors = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            log.with_target(false).with_ansi(colors).init();
+        }
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// Raises the soft limit on descriptors to the hard one, and gives it.
+pub(super) fn raise_descriptor_limit() -> anyhow::Result<usize> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+            .context("cannot raise the descriptor limit to the hard limit")?;
+    }
+    // None is "without limit"; the kernel's own ceiling stands then.
+    Ok(limit.maximum.map_or(1 << 20, |most| usize::try_from(most).unwrap_or(usize::MAX)))
+}
+
+/// SIGINT and SIGTERM.
+pub(super) struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> anyhow::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
+            terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
+        })
+    }
+
+    /// Waits for either.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! One connection, and the buffers that all connections of a shard share.
+//!
+//! An idle connection owns no buffer: what it receives is read into the shard's buffer and mostly
+//! consumed there. Only what is left over (half a packet, input that waits for the output to
+//! drain, output that the kernel did not take) moves to memory of its own, from a budget.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+
+use embassy_time::{Duration, Instant};
+use mio::net::TcpStream;
+use pulsegate_core::socket::{End, Finish, Progress, Proof, Rx, Socket};
+
+use super::proof::TcpState;
+
+/// The shard's read and write buffer, each. Two pipes full of the kernel's largest loopback
+/// segment; more does not make large data faster.
+const BUFFER: usize = 64 * 1024;
+
+/// Room in the write buffer that is kept for one reply; with less, the buffer is flushed first.
+const REPLY_ROOM: usize = 8 * 1024;
+
+/// Data parts up to this size are copied to the write buffer, so that many small ones share a
+/// system call; larger ones go to the kernel from where they stand.
+const COPY_LIMIT: usize = 8 * 1024;
+
+/// Output that one connection may have waiting here beside what the kernel holds: an echo of
+/// 1 MiB for a client that sends all of it before it reads, and its reply's header.
+const SPILL_LIMIT: usize = 1024 * 1024 + BUFFER;
+
+/// What did not fit elsewhere.
+#[derive(Debug, Default)]
+struct Backlog {
+    input: Vec<u8>,
+    output: Vec<u8>,
+    /// Bytes of `output` that the kernel has taken.
+    output_sent: usize,
+}
+
+/// One accepted connection.
+#[derive(Debug)]
+pub struct Conn {
+    stream: TcpStream,
+    backlog: Option<Box<Backlog>>,
+    end: End,
+    /// The last read emptied the kernel's buffer; a new readiness event clears this.
+    drained: bool,
+    finished: bool,
+    aborted: bool,
+    /// Bytes that were seen and not consumed are still in the kernel.
+    peeked: bool,
+    /// Whether something was owed when the connection was last judged.
+    owed_at_look: bool,
+    /// What the peer had acknowledged then.
+    acknowledged_at_look: u64,
+    /// The proof that was accepted then.
+    proof_at_look: Instant,
+    wrote_at: Instant,
+}
+
+impl Conn {
+    /// A connection that was just accepted. Small packets are to leave at once.
+    pub fn new(stream: TcpStream, now: Instant) -> Self {
+        // Without it a heartbeat's reply may wait 40 ms for an acknowledgement; a socket that
+        // refuses the option is gone already, and the first read says so.
+        let _ = stream.set_nodelay(true);
+        Self {
+            stream,
+            backlog: None,
+            end: End::Open,
+            drained: false,
+            finished: false,
+            aborted: false,
+            peeked: false,
+            owed_at_look: false,
+            acknowledged_at_look: 0,
+            proof_at_look: now,
+            wrote_at: now,
+        }
+    }
+
+    /// The stream, to register it.
+    pub const fn stream_mut(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// The kernel has news: the next turn reads.
+    pub const fn wake(&mut self) {
+        self.drained = false;
+    }
+
+    /// Whether output waits here for the kernel.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.backlog.as_ref().is_some_and(|backlog| !backlog.output.is_empty())
+    }
+}
+
+/// Buffers and budget that the connections of one shard share.
+#[derive(Debug)]
+pub struct IoBuffers {
+    read: Box<[u8]>,
+    read_at: usize,
+    read_end: usize,
+    write: Box<[u8]>,
+    write_len: usize,
+    /// Bytes that connections may still keep as backlog.
+    budget: usize,
+}
+
+impl IoBuffers {
+    /// Buffers with `budget` bytes for all backlogs together.
+    #[must_use]
+    pub fn new(budget: usize) -> Self {
+        Self {
+            read: vec![0; BUFFER].into_boxed_slice(),
+            read_at: 0,
+            read_end: 0,
+            write: vec![0; BUFFER].into_boxed_slice(),
+            write_len: 0,
+            budget,
+        }
+    }
+
+    /// A connection ends: its backlog goes back to the budget.
+    pub fn reclaim(&mut self, conn: &mut Conn) {
+        if let Some(backlog) = conn.backlog.take() {
+            self.budget += backlog.input.len() + backlog.output.len();
+        }
+    }
+}
+
+/// A connection during its turn: the core's socket. [`TcpSocket::end_turn`] must follow the turn.
+#[derive(Debug)]
+pub struct TcpSocket<'a> {
+    conn: &'a mut Conn,
+    io: &'a mut IoBuffers,
+    now: Instant,
+    /// The shard has stood still: the time of arrival is asked of the kernel.
+    late: bool,
+    /// The budget is spent: bytes stay in the kernel until they are consumed.
+    peeking: bool,
+    received: usize,
+    sent: usize,
+}
+
+impl<'a> TcpSocket<'a> {
+    /// Begins a turn.
+    pub fn begin_turn(conn: &'a mut Conn, io: &'a mut IoBuffers, now: Instant, late: bool) -> Self {
+        io.read_at = 0;
+        io.read_end = 0;
+        io.write_len = 0;
+        if let Some(backlog) = &mut conn.backlog {
+            let input = std::mem::take(&mut backlog.input);
+            io.read[..input.len()].copy_from_slice(&input);
+            io.read_end = input.len();
+            io.budget += input.len();
+        }
+        let peeking = io.budget < BUFFER && io.read_end == 0;
+        if std::mem::take(&mut conn.peeked) {
+            conn.drained = false;
+        }
+        let mut socket = Self { conn, io, now, late, peeking, received: 0, sent: 0 };
+        if socket.conn.is_blocked() {
+            socket.flush();
+        }
+        socket
+    }
+
+    /// Ends a turn: sends what was written, keeps what is left.
+    pub fn end_turn(mut self) {
+        if !self.conn.finished {
+            self.flush();
+        }
+        let left = self.io.read_end - self.io.read_at;
+        if self.peeking {
+            self.conn.peeked = left > 0;
+            self.discard_peeked();
+        } else if left > 0 && self.conn.end != End::Failed && !self.conn.aborted {
+            let rest = self.io.read[self.io.read_at..self.io.read_end].to_vec();
+            self.io.budget = self.io.budget.saturating_sub(left);
+            self.conn.backlog.get_or_insert_default().input = rest;
+        }
+        // The boxed backlog goes when nothing is left in it: an idle connection owns no buffer.
+        self.conn.backlog.take_if(|backlog| backlog.input.is_empty() && backlog.output.is_empty());
+    }
+
+    /// Takes from the kernel what was consumed of the peeked bytes.
+    fn discard_peeked(&mut self) {
+        let mut left = self.io.read_at;
+        while left > 0 {
+            match self.conn.stream.read(&mut self.io.read[..left]) {
+                Ok(0) => break,
+                Ok(n) => left -= n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.conn.end = End::Failed;
+                    break;
+                }
+            }
+        }
+    }
+
+    /// One read into the shared buffer. Returns whether there is more to show now.
+    fn fill(&mut self) -> bool {
+        if self.io.read_at > 0 && !self.peeking {
+            self.io.read.copy_within(self.io.read_at..self.io.read_end, 0);
+            self.io.read_end -= self.io.read_at;
+            self.io.read_at = 0;
+        }
+        let space = &mut self.io.read[self.io.read_end..];
+        if space.is_empty() || (self.peeking && self.io.read_end > 0) {
+            return false;
+        }
+        let most = space.len();
+        let read = if self.peeking { self.conn.stream.peek(space) } else { self.conn.stream.read(space) };
+        match read {
+            Ok(0) => self.conn.end = End::Finished,
+            Ok(n) => {
+                // A short read has emptied the kernel's buffer: no need to be told so by another.
+                self.conn.drained = n < most;
+                self.io.read_end += n;
+                // Peeked bytes are seen again and again; they count when they are consumed.
+                self.received += if self.peeking { 0 } else { n };
+                return true;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.conn.drained = true,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return true,
+            Err(_) => self.fail(),
+        }
+        false
+    }
+
+    fn fail(&mut self) {
+        self.conn.end = End::Failed;
+        self.io.read_at = self.io.read_end;
+        self.io.write_len = 0;
+        self.io.reclaim(self.conn);
+    }
+
+    /// Offers the kernel what waits, and keeps what it does not take.
+    fn flush(&mut self) {
+        if self.conn.end == End::Failed {
+            return;
+        }
+        if self.conn.is_blocked() && !self.flush_backlog() {
+            self.spill_write_buffer();
+            return;
+        }
+        let mut sent = 0;
+        while sent < self.io.write_len {
+            match self.conn.stream.write(&self.io.write[sent..self.io.write_len]) {
+                Ok(n) => sent += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => return self.fail(),
+            }
+        }
+        if sent > 0 {
+            self.conn.wrote_at = self.now;
+        }
+        self.io.write.copy_within(sent..self.io.write_len, 0);
+        self.io.write_len -= sent;
+        self.spill_write_buffer();
+    }
+
+    /// Sends the backlog; whether all of it went.
+    fn flush_backlog(&mut self) -> bool {
+        let Some(backlog) = &mut self.conn.backlog else {
+            return true;
+        };
+        while backlog.output_sent < backlog.output.len() {
+            match self.conn.stream.write(&backlog.output[backlog.output_sent..]) {
+                Ok(n) => {
+                    backlog.output_sent += n;
+                    self.conn.wrote_at = self.now;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(_) => {
+                    self.fail();
+                    return false;
+                }
+            }
+        }
+        self.io.budget += backlog.output.len();
+        backlog.output = Vec::new();
+        backlog.output_sent = 0;
+        true
+    }
+
+    /// Moves what is left in the write buffer to the connection's backlog. It is at most the
+    /// buffer's size, and kept even when the budget is spent: a reply must not be torn.
+    fn spill_write_buffer(&mut self) {
+        if self.io.write_len > 0 {
+            let backlog = self.conn.backlog.get_or_insert_default();
+            backlog.output.extend_from_slice(&self.io.write[..self.io.write_len]);
+            self.io.budget = self.io.budget.saturating_sub(self.io.write_len);
+            self.io.write_len = 0;
+        }
+    }
+
+    /// Keeps the first `len` readable bytes as output, as far as limit and budget let it.
+    fn spill_readable(&mut self, len: usize) -> usize {
+        let waiting = self.conn.backlog.as_ref().map_or(0, |backlog| backlog.output.len());
+        let len = len.min(SPILL_LIMIT.saturating_sub(waiting)).min(self.io.budget);
+        if len > 0 {
+            let bytes = &self.io.read[self.io.read_at..self.io.read_at + len];
+            self.conn.backlog.get_or_insert_default().output.extend_from_slice(bytes);
+            self.io.budget -= len;
+            self.io.read_at += len;
+        }
+        len
+    }
+
+    /// Hands the write buffer and the first `len` readable bytes to the kernel in one call.
+    fn send_readable(&mut self, len: usize) -> usize {
+        let data = &self.io.read[self.io.read_at..self.io.read_at + len];
+        let parts = [IoSlice::new(&self.io.write[..self.io.write_len]), IoSlice::new(data)];
+        let accepted = match self.conn.stream.write_vectored(&parts) {
+            Ok(n) => n,
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
+            {
+                0
+            }
+            Err(_) => {
+                self.fail();
+                return 0;
+            }
+        };
+        if accepted > 0 {
+            self.conn.wrote_at = self.now;
+        }
+        let of_buffer = accepted.min(self.io.write_len);
+        self.io.write.copy_within(of_buffer..self.io.write_len, 0);
+        self.io.write_len -= of_buffer;
+        let direct = accepted - of_buffer;
+        self.io.read_at += direct;
+        if direct == len {
+            return len;
+        }
+        self.spill_write_buffer();
+        direct + self.spill_readable(len - direct)
+    }
+
+    fn arrival(&self) -> Instant {
+        if !self.late {
+            return self.now;
+        }
+        TcpState::of(&self.conn.stream).map_or(self.now, |state| before(self.now, state.since_received))
+    }
+}
+
+fn before(now: Instant, age: std::time::Duration) -> Instant {
+    let age = Duration::from_micros(u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
+    now.checked_sub(age).unwrap_or(Instant::MIN)
+}
+
+impl Socket for TcpSocket<'_> {
+    fn rx(&mut self, want: usize) -> Rx<'_> {
+        while self.io.read_end - self.io.read_at < want
+            && !self.conn.drained
+            && self.conn.end == End::Open
+            && self.fill()
+        {}
+        Rx { bytes: &self.io.read[self.io.read_at..self.io.read_end], end: self.conn.end }
+    }
+
+    fn consume(&mut self, len: usize) {
+        let len = len.min(self.io.read_end - self.io.read_at);
+        self.io.read_at += len;
+        self.received += if self.peeking { len } else { 0 };
+    }
+
+    fn room(&mut self) -> usize {
+        if self.conn.end == End::Failed || self.conn.finished || self.conn.is_blocked() {
+            return 0;
+        }
+        if self.io.write.len() - self.io.write_len < REPLY_ROOM {
+            self.flush();
+            if self.conn.is_blocked() || self.conn.end == End::Failed {
+                return 0;
+            }
+        }
+        self.io.write.len() - self.io.write_len
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let len = bytes.len().min(self.room());
+        self.io.write[self.io.write_len..self.io.write_len + len].copy_from_slice(&bytes[..len]);
+        self.io.write_len += len;
+        self.sent += len;
+        len
+    }
+
+    fn relay(&mut self, max: usize) -> usize {
+        let len = self.rx(1).bytes.len().min(max);
+        if len == 0 || self.conn.finished || self.conn.end == End::Failed {
+            return 0;
+        }
+        let moved = if self.conn.is_blocked() {
+            self.spill_readable(len)
+        } else if len <= COPY_LIMIT && len <= self.io.write.len() - self.io.write_len {
+            let bytes = &self.io.read[self.io.read_at..self.io.read_at + len];
+            self.io.write[self.io.write_len..self.io.write_len + len].copy_from_slice(bytes);
+            self.io.write_len += len;
+            self.io.read_at += len;
+            len
+        } else {
+            self.send_readable(len)
+        };
+        self.sent += moved;
+        self.received += if self.peeking { moved } else { 0 };
+        moved
+    }
+
+    fn progress(&mut self, now: Instant) -> Progress {
+        let received = std::mem::take(&mut self.received);
+        let at = if received > 0 { self.arrival() } else { now };
+        Progress { received, sent: std::mem::take(&mut self.sent), at }
+    }
+
+    fn proof(&mut self, now: Instant) -> Proof {
+        // What this turn has written counts as owed only once it is with the kernel.
+        self.flush();
+        let Some(state) = TcpState::of(&self.conn.stream) else {
+            return Proof { received_at: None, acknowledged_at: None, owed: false };
+        };
+        let owed = state.owed || self.conn.is_blocked();
+        let progressed = state.acknowledged != self.conn.acknowledged_at_look;
+        let acknowledged_at = if !owed || progressed {
+            before(now, state.since_acknowledged)
+        } else if self.conn.owed_at_look {
+            // Owed then, owed now, and nothing acknowledged between.
+            self.conn.proof_at_look
+        } else {
+            self.conn.wrote_at
+        };
+        self.conn.owed_at_look = owed;
+        self.conn.acknowledged_at_look = state.acknowledged;
+        self.conn.proof_at_look = acknowledged_at;
+        Proof {
+            received_at: Some(before(now, state.since_received)),
+            acknowledged_at: Some(acknowledged_at),
+            owed,
+        }
+    }
+
+    fn finish(&mut self) -> Finish {
+        if !self.conn.finished {
+            self.flush();
+            if self.conn.is_blocked() {
+                return Finish::Pending;
+            }
+            self.conn.finished = true;
+            // It fails only where the connection is gone, which the next read tells.
+            let _ = self.conn.stream.shutdown(Shutdown::Write);
+        }
+        Finish::Sent
+    }
+
+    fn abort(&mut self) {
+        self.conn.aborted = true;
+        self.io.write_len = 0;
+        self.io.reclaim(self.conn);
+        abort(&self.conn.stream);
+    }
+}
+
+/// Makes the close of this stream an RST that discards what has not been sent.
+pub fn abort(stream: &TcpStream) {
+    // On a connection that is gone already there is nothing left to reset.
+    let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+}

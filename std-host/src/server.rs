@@ -1,0 +1,255 @@
+//! The server on a host: shards, each on a thread of its own, and what they share.
+
+mod app;
+mod list;
+mod presence;
+mod shard;
+mod stats;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use embassy_time::Instant;
+use pulsegate_core::protocol::{IocpConfig, Reply};
+use pulsegate_core::server::{CloseReason, Config, JobId};
+use pulsegate_core::table::SessionId;
+
+use crate::clock::{Clock, to_core};
+use crate::net::{BindError, bind};
+use crate::users::{Checker, Throttle, User, UserDb};
+pub use list::{ClientRow, Snapshot};
+pub use stats::Stats;
+
+/// Everything that a server is built from.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where to listen; port 0 picks one.
+    pub listen: SocketAddr,
+    /// Threads that serve sessions.
+    pub shards: usize,
+    /// Most sessions, over all shards together.
+    pub max_sessions: usize,
+    /// Bytes that the connections of one shard may keep beside the kernel's buffers, together:
+    /// halves of packets, echoes that wait for their reader.
+    pub backlog_bytes: usize,
+    /// Precision of all timeouts.
+    pub tick: Duration,
+    /// Whether a full table makes room by ending the oldest connection that has proven nothing.
+    pub evict: bool,
+    /// Whether devices see the client list as operators do.
+    pub devices_list: bool,
+    /// Settings of the protocol.
+    pub protocol: IocpConfig,
+}
+
+/// Why a server did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The address could not be bound.
+    Bind(BindError),
+    /// The system gave no thread, no descriptor or no memory.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(error) => error.fmt(f),
+            Self::System(error) => write!(f, "cannot start the server: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Bind(error) => Some(error),
+            Self::System(error) => Some(error),
+        }
+    }
+}
+
+/// A session that ended, for those who watch a running server.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// Why.
+    pub reason: CloseReason,
+    /// The peer's address.
+    pub remote: SocketAddr,
+    /// Who had logged in.
+    pub user: Option<String>,
+    /// How long the connection stood.
+    pub age: Duration,
+    /// How long before its end the peer last proved that it lived.
+    pub silence: Duration,
+    /// How long after its deadline it ended; `None` if its deadline had not come.
+    pub overdue: Option<Duration>,
+}
+
+/// Called on a shard's thread for every session that ends: do little, never block.
+pub type Observer = Arc<dyn Fn(&Ended) + Send + Sync>;
+
+type UserRef = Arc<User>;
+
+/// What is put into a shard from outside.
+enum Message {
+    /// The answer to a question of one of its sessions.
+    Complete { id: SessionId, job: JobId, answer: Reply<UserRef> },
+    /// A client list is ready to be read.
+    List { id: SessionId, job: JobId, text: Option<Vec<u8>> },
+    /// Add your sessions to a list.
+    Rows(Arc<list::Gather>),
+    /// End a session.
+    Close { id: SessionId, reason: CloseReason },
+    /// Take no more connections, end all sessions, be gone at the latest by then.
+    Stop { until: Instant },
+}
+
+/// The way into a shard.
+struct Inbox {
+    sender: Sender<Message>,
+    waker: mio::Waker,
+}
+
+/// What all shards share. Nothing here is touched by a heartbeat.
+struct Shared {
+    settings: Settings,
+    clock: Clock,
+    /// Sessions over all shards, and connections that are being admitted.
+    sessions: AtomicUsize,
+    inboxes: Vec<Inbox>,
+    users: UserDb,
+    checker: Checker,
+    throttle: Mutex<Throttle>,
+    presence: presence::Presence,
+    lists: list::Line,
+    observer: Option<Observer>,
+}
+
+/// A server that runs. Dropping it leaves the shards running until the process ends; stop it with
+/// [`Running::stop`].
+pub struct Running {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    stats: Vec<Arc<stats::ShardStats>>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Starts a server. It accepts when this returns.
+///
+/// # Errors
+/// [`StartError`] when the address cannot be bound or the system gives no thread.
+pub fn start(
+    settings: Settings,
+    users: UserDb,
+    observer: Option<Observer>,
+) -> Result<Running, StartError> {
+    let listeners = bind(settings.listen, settings.shards.max(1)).map_err(StartError::Bind)?;
+    start_on(listeners, settings, users, observer).map_err(StartError::System)
+}
+
+fn start_on(
+    listeners: Vec<mio::net::TcpListener>,
+    settings: Settings,
+    users: UserDb,
+    observer: Option<Observer>,
+) -> io::Result<Running> {
+    let first = listeners.first().ok_or_else(|| io::Error::other("no listener"))?;
+    let address = first.local_addr()?;
+    let config = Config { tick: to_core(settings.tick), evict: settings.evict, ..Config::default() };
+    let protocol = settings.protocol;
+    let mut inboxes = Vec::new();
+    let mut receivers = Vec::new();
+    for _ in &listeners {
+        let (poll, waker) = shard::queue()?;
+        let (sender, inbox) = mpsc::channel();
+        inboxes.push(Inbox { sender, waker });
+        receivers.push((poll, inbox));
+    }
+    let shared = Arc::new(Shared {
+        clock: Clock::new(),
+        sessions: AtomicUsize::new(0),
+        inboxes,
+        users,
+        checker: Checker::new()?,
+        throttle: Mutex::new(Throttle::default()),
+        presence: presence::Presence::default(),
+        lists: list::Line::default(),
+        observer,
+        settings,
+    });
+    let mut running = Running { address, shared, stats: Vec::new(), threads: Vec::new() };
+    for (index, (listener, (poll, inbox))) in listeners.into_iter().zip(receivers).enumerate() {
+        let stats = Arc::new(stats::ShardStats::default());
+        running.stats.push(Arc::clone(&stats));
+        let shared = Arc::clone(&running.shared);
+        let setup = shard::Setup { index, listener, shared, inbox, poll, config, protocol, stats };
+        let thread = std::thread::Builder::new().name(format!("shard-{index}"));
+        running.threads.push(thread.spawn(move || shard::Shard::new(setup)?.run())?);
+    }
+    Ok(running)
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it has done, as of at most a tenth of a second ago.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::sum(self.stats.iter().map(AsRef::as_ref))
+    }
+
+    /// Every session as it stands. The shards are asked through their inboxes; wait for the
+    /// [`Snapshot`].
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        list::snapshot(&self.shared)
+    }
+
+    /// Reads the users file again if it has changed; a session that is logged in stays so.
+    ///
+    /// # Errors
+    /// Those of the file; the users stay as they were.
+    pub fn reload_users(&self) -> Result<bool, crate::users::Error> {
+        self.shared.users.reload_if_changed()
+    }
+
+    /// Whether a shard has ended by itself, which it never should.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Takes no more connections, ends every session in good order, and waits for the shards; what
+    /// is not gone after `grace` is reset.
+    ///
+    /// # Errors
+    /// That of the first shard that had failed.
+    pub fn stop(self, grace: Duration) -> io::Result<()> {
+        let until = self.shared.clock.now() + to_core(grace);
+        for inbox in &self.shared.inboxes {
+            inbox.send(Message::Stop { until });
+        }
+        for thread in self.threads {
+            thread.join().map_err(|_| io::Error::other("a shard panicked"))??;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,219 @@
+//! The application behind the protocol, one per shard: logins, the client list, the log.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError};
+
+use pulsegate_core::app::{Answer, App, Ask, Digest, Event, List, Login, Page};
+use pulsegate_core::command::Printable;
+use pulsegate_core::protocol::{Iocp, Reply};
+use pulsegate_core::roster::Row;
+use pulsegate_core::server::{CloseReason, Closed};
+use pulsegate_core::table::SessionId;
+use tracing::{debug, info, warn};
+
+use super::list::{Asker, FrozenRow, gather};
+use super::presence::Entry;
+use super::{Ended, Message, Shared};
+use crate::clock::to_std;
+use crate::users::{LoginPolicy, Quick, Role, User, Verdict};
+
+/// One shard's part of the application.
+pub(super) struct HostApp {
+    shard: usize,
+    shared: Arc<Shared>,
+    /// Lists that sessions of this shard read; at most one over all shards.
+    lists: HashMap<SessionId, Vec<u8>>,
+    /// Sessions whose users have a login policy.
+    entered: HashMap<SessionId, Arc<User>>,
+}
+
+impl HostApp {
+    pub(super) fn new(shard: usize, shared: Arc<Shared>) -> Self {
+        Self { shard, shared, lists: HashMap::new(), entered: HashMap::new() }
+    }
+
+    /// Keeps a list for its reader.
+    pub(super) fn store_list(&mut self, id: SessionId, text: Option<Vec<u8>>) -> Reply<Arc<User>> {
+        let list = match text {
+            Some(text) => {
+                // Cut to a packet's size when it was written.
+                let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
+                self.lists.insert(id, text);
+                List::Frozen(len)
+            }
+            None => List::TooLong,
+        };
+        Reply::List(list)
+    }
+
+    /// A login is on its way to its session: when that ends, the user leaves.
+    pub(super) fn entering(&mut self, id: SessionId, answer: &Reply<Arc<User>>) {
+        if let Reply::Login(Login::Accepted(user)) = answer
+            && user.login_policy != LoginPolicy::Allow
+        {
+            self.entered.insert(id, Arc::clone(user));
+        }
+    }
+
+    /// An answer came for a session that has ended: what it held goes back.
+    pub(super) fn undelivered(&mut self, id: SessionId, answer: &Reply<Arc<User>>) {
+        match answer {
+            Reply::Login(Login::Accepted(user)) => {
+                self.shared.presence.leave(user, (self.shard, id));
+            }
+            Reply::Login(_) => {}
+            Reply::List(_) => self.release_list(id),
+        }
+    }
+
+    /// The password is right; the login policy has the last word. Sessions that must go are told so.
+    fn admit(shared: &Shared, shard: usize, id: SessionId, user: Arc<User>) -> Login<Arc<User>> {
+        match shared.presence.enter(&user, (shard, id)) {
+            Entry::Taken => Login::Refused("already logged in on another connection"),
+            Entry::In(older) => {
+                for (shard, id) in older {
+                    let reason = CloseReason::TakenOver;
+                    shared.inboxes[shard].send(Message::Close { id, reason });
+                }
+                Login::Accepted(user)
+            }
+        }
+    }
+}
+
+impl App for HostApp {
+    type Address = SocketAddr;
+    type User = Arc<User>;
+
+    fn login(
+        &mut self,
+        ask: &Ask<SocketAddr>,
+        name: &str,
+        digest: &Digest,
+    ) -> Answer<Login<Arc<User>>> {
+        let (shard, id, job) = (self.shard, ask.id, ask.job);
+        let check = match self.shared.users.quick(name, &digest.0) {
+            Quick::Known(user) => {
+                let login = Self::admit(&self.shared, shard, id, user);
+                self.entering(id, &Reply::Login(login.clone()));
+                return Answer::Now(login);
+            }
+            Quick::Slow(check) => check,
+        };
+        let (address, name) = (ask.remote.ip(), name.to_owned());
+        let now = std::time::Instant::now();
+        let delay = self.shared.throttle.lock().unwrap_or_else(PoisonError::into_inner).delay(address, &name, now);
+        let shared = Arc::downgrade(&self.shared);
+        self.shared.checker.submit(check, delay, move |verdict| {
+            let Some(shared) = shared.upgrade() else { return };
+            let mut throttle = shared.throttle.lock().unwrap_or_else(PoisonError::into_inner);
+            let login = match verdict {
+                Verdict::Accepted(user) => {
+                    throttle.succeeded(address, &name);
+                    drop(throttle);
+                    Self::admit(&shared, shard, id, user)
+                }
+                Verdict::Refused => {
+                    throttle.failed(address, &name, std::time::Instant::now());
+                    drop(throttle);
+                    Login::Wrong
+                }
+            };
+            shared.inboxes[shard].send(Message::Complete { id, job, answer: Reply::Login(login) });
+        });
+        Answer::Later
+    }
+
+    fn user_name<'a>(&'a self, user: &'a Arc<User>) -> &'a str {
+        &user.name
+    }
+
+    fn may_list(&self, user: &Arc<User>) -> bool {
+        user.role == Role::Operator || self.shared.settings.devices_list
+    }
+
+    fn freeze_list(
+        &mut self,
+        ask: &Ask<SocketAddr>,
+        page: Page,
+        rows: &mut dyn Iterator<Item = Row<'_, SocketAddr, Arc<User>>>,
+    ) -> Answer<List> {
+        let asker = Asker { shard: self.shard, id: ask.id, job: ask.job };
+        if self.shared.lists.enter(asker) {
+            let own = rows.map(|row| FrozenRow::of(&row)).collect();
+            gather(&self.shared, asker, page, own);
+        }
+        Answer::Later
+    }
+
+    fn read_list(&mut self, id: SessionId, offset: u32, buf: &mut [u8]) -> usize {
+        let text = self.lists.get(&id).and_then(|text| text.get(offset as usize..));
+        let text = text.unwrap_or_default();
+        let len = text.len().min(buf.len());
+        buf[..len].copy_from_slice(&text[..len]);
+        len
+    }
+
+    fn release_list(&mut self, id: SessionId) {
+        self.lists.remove(&id);
+        if let Some(next) = self.shared.lists.leave(self.shard, id) {
+            let answer = Reply::List(List::Retry);
+            let message = Message::Complete { id: next.id, job: next.job, answer };
+            self.shared.inboxes[next.shard].send(message);
+        }
+    }
+
+    fn event(&mut self, ask: &Ask<SocketAddr>, event: Event<'_, Iocp<Self>>) {
+        let (session, remote) = (ask.id, ask.remote);
+        match event {
+            Event::Heartbeat => {}
+            Event::Opened { flag } => debug!(%session, %remote, protocol = flag.name(), "opened"),
+            Event::LoggedIn { user } => {
+                info!(%session, %remote, user = %Printable(&user.name), "logged in");
+            }
+            Event::LoginFailed { name, failures } => {
+                warn!(%session, %remote, user = %Printable(name), failures, "login failed");
+            }
+            Event::BadPacket { code, message } => {
+                warn!(%session, %remote, code = code.0, message, "bad packet");
+            }
+            Event::BadFlag { flag } => warn!(%session, %remote, flag, "unknown protocol flag, or one that is switched off"),
+            Event::UnknownCommand { name } => {
+                warn!(%session, %remote, command = %Printable(name), "unknown command");
+            }
+            _ => {}
+        }
+    }
+
+    fn closed(&mut self, closed: &Closed<Iocp<Self>>) {
+        let user = closed.user.as_ref();
+        if let Some(user) = self.entered.remove(&closed.id) {
+            self.shared.presence.leave(&user, (self.shard, closed.id));
+        }
+        let ms = |duration: embassy_time::Duration| duration.as_millis();
+        info!(
+            session = %closed.id,
+            local = %closed.local,
+            remote = %closed.remote,
+            user = %Printable(user.map_or("", |user| &user.name)),
+            reason = closed.reason.name(),
+            age_ms = ms(closed.age),
+            silence_ms = ms(closed.silence),
+            late_ms = closed.overdue.map(ms),
+            received = closed.received,
+            sent = closed.sent,
+            "closed"
+        );
+        if let Some(observer) = &self.shared.observer {
+            observer(&Ended {
+                reason: closed.reason,
+                remote: closed.remote,
+                user: user.map(|user| user.name.clone()),
+                age: to_std(closed.age),
+                silence: to_std(closed.silence),
+                overdue: closed.overdue.map(to_std),
+            });
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! One thread of the server: its listener, its sockets, its table, one readiness queue.
+//!
+//! The thread blocks in the readiness queue itself; nothing is woken but what has something to do.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use embassy_time::Instant;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use pulsegate_core::protocol::{Iocp, IocpConfig, Reply};
+use pulsegate_core::server::{Boxed, CloseReason, Config, JobId, Refused, Server, Wants};
+use pulsegate_core::table::SessionId;
+
+use super::app::HostApp;
+use super::stats::ShardStats;
+use super::{Inbox, Message, Shared};
+use crate::clock::to_std;
+use crate::net::{Conn, IoBuffers, TcpSocket, abort};
+use crate::users::User;
+
+/// Bytes that one session may handle before the others have their turn.
+const TURN_BUDGET: usize = 64 * 1024;
+
+/// Connections accepted before sessions have their turn again.
+const ACCEPTS_PER_TURN: usize = 128;
+
+/// Looks of the sweep before sessions have their turn again.
+const LOOKS_PER_TURN: u32 = 4096;
+
+/// How long accepting rests when descriptors or memory have run out.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Ended sessions that are remembered.
+const CLOSES: usize = 256;
+
+/// Events taken from the readiness queue at once.
+const EVENTS: usize = 1024;
+
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+
+// Session ids travel as tokens, whole, so that a late event for a reused slot hits nobody.
+const _: () = assert!(usize::BITS >= 64, "a host needs 64 bits");
+
+/// What a shard is built from.
+pub(super) struct Setup {
+    pub(super) index: usize,
+    pub(super) listener: TcpListener,
+    pub(super) shared: Arc<Shared>,
+    pub(super) inbox: Receiver<Message>,
+    pub(super) poll: Poll,
+    pub(super) config: Config,
+    pub(super) protocol: IocpConfig,
+    pub(super) stats: Arc<ShardStats>,
+}
+
+/// Opens a shard's readiness queue and the way into it.
+pub(super) fn queue() -> io::Result<(Poll, Waker)> {
+    let poll = Poll::new()?;
+    let waker = Waker::new(poll.registry(), WAKER)?;
+    Ok((poll, waker))
+}
+
+pub(super) struct Shard {
+    shared: Arc<Shared>,
+    inbox: Receiver<Message>,
+    poll: Poll,
+    listener: Option<TcpListener>,
+    accept_pending: bool,
+    accept_rests_until: Option<Instant>,
+    server: Server<Iocp<HostApp>, Boxed<Iocp<HostApp>>>,
+    conns: Vec<Option<(SessionId, Conn)>>,
+    io: IoBuffers,
+    /// Sessions that asked for more turns.
+    ready: Vec<SessionId>,
+    now: Instant,
+    /// The shard has stood still for longer than it meant to.
+    late: bool,
+    stopping_until: Option<Instant>,
+    stats: Arc<ShardStats>,
+    published_at: Instant,
+}
+
+impl Shard {
+    /// Builds the shard on the thread that will run it.
+    pub(super) fn new(mut setup: Setup) -> io::Result<Self> {
+        let registry = setup.poll.registry();
+        registry.register(&mut setup.listener, LISTENER, Interest::READABLE)?;
+        let capacity = setup.shared.settings.max_sessions;
+        let longest = [setup.protocol.flag_timeout, setup.protocol.control_idle]
+            .into_iter()
+            .chain(setup.protocol.throughput_idle)
+            .max()
+            .unwrap_or(setup.protocol.control_idle);
+        // Timeouts of days at a fine tick are looked at more often rather than given megabytes.
+        let wheel = (longest.as_ticks() / setup.config.tick.as_ticks().max(1)).min(1 << 16) as usize + 4;
+        let scratch = setup.protocol.limits.longest_head() + 256;
+        let memory = Boxed::new(capacity, wheel, scratch, CLOSES);
+        let app = HostApp::new(setup.index, Arc::clone(&setup.shared));
+        let now = setup.shared.clock.now();
+        Ok(Self {
+            server: Server::new(setup.config, Iocp::new(setup.protocol, app), memory),
+            io: IoBuffers::new(setup.shared.settings.backlog_bytes),
+            shared: setup.shared,
+            inbox: setup.inbox,
+            poll: setup.poll,
+            listener: Some(setup.listener),
+            accept_pending: true,
+            accept_rests_until: None,
+            conns: Vec::with_capacity(capacity),
+            ready: Vec::new(),
+            now,
+            late: false,
+            stopping_until: None,
+            stats: setup.stats,
+            published_at: now,
+        })
+    }
+
+    /// Runs until the server is stopped and the last session has ended.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        loop {
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            self.notice_time(timeout, events.iter().count());
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept_pending = true,
+                    WAKER => {}
+                    token => self.socket_ready(SessionId::from_bits(token.0 as u64)),
+                }
+            }
+            for id in std::mem::take(&mut self.ready) {
+                self.drive(id);
+            }
+            self.read_inbox();
+            if self.accept_pending {
+                self.accept();
+            }
+            self.sweep();
+            self.publish();
+            if self.is_stopped() {
+                self.publish_now();
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long to sleep: not at all while there is work, else until the next deadline.
+    fn timeout(&self) -> Option<Duration> {
+        if !self.ready.is_empty() || (self.accept_pending && self.accept_rests_until.is_none()) {
+            return Some(Duration::ZERO);
+        }
+        let unpublished = self.published_at + super::stats::INTERVAL;
+        let wakes = [
+            self.server.poll_at(),
+            self.accept_rests_until,
+            self.stopping_until,
+            Some(unpublished).filter(|_| self.stats.is_behind(&self.server)),
+        ];
+        let next = wakes.into_iter().flatten().min()?;
+        Some(to_std(next.saturating_duration_since(self.shared.clock.now())))
+    }
+
+    /// Takes the time for this turn, and notices when the thread or the whole process stood still:
+    /// then bytes may have waited for long, and the kernel knows when they came.
+    fn notice_time(&mut self, slept: Option<Duration>, events: usize) {
+        let now = self.shared.clock.now();
+        let meant = slept.unwrap_or(Duration::MAX);
+        let stood = to_std(now.saturating_duration_since(self.now));
+        // A full batch means that there are more, which have waited just as long.
+        self.late = stood > meant.saturating_add(self.shared.settings.tick) || (self.late && events == EVENTS);
+        self.now = now;
+    }
+
+    fn socket_ready(&mut self, id: SessionId) {
+        if let Some(Some((current, conn))) = self.conns.get_mut(id.index())
+            && *current == id
+        {
+            conn.wake();
+            self.drive(id);
+        }
+    }
+
+    fn drive(&mut self, id: SessionId) {
+        let Some(Some((current, conn))) = self.conns.get_mut(id.index()) else { return };
+        if *current != id {
+            return;
+        }
+        let mut socket = TcpSocket::begin_turn(conn, &mut self.io, self.now, self.late);
+        let wants = self.server.drive(self.now, id, &mut socket, TURN_BUDGET);
+        socket.end_turn();
+        self.obey(id, wants);
+    }
+
+    fn obey(&mut self, id: SessionId, wants: Wants) {
+        match wants {
+            Wants::More => self.ready.push(id),
+            Wants::Output => {
+                // What is waited for may have come with this very turn's flush.
+                let open = self.conns.get(id.index()).and_then(Option::as_ref);
+                if open.is_some_and(|(_, conn)| !conn.is_blocked()) {
+                    self.ready.push(id);
+                }
+            }
+            Wants::Input | Wants::App => {}
+            Wants::Nothing(_) => self.drop_conn(id),
+        }
+    }
+
+    fn drop_conn(&mut self, id: SessionId) {
+        let Some(place) = self.conns.get_mut(id.index()) else { return };
+        if let Some((_, mut conn)) = place.take_if(|(current, _)| *current == id) {
+            self.io.reclaim(&mut conn);
+            self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn read_inbox(&mut self) {
+        while let Ok(message) = self.inbox.try_recv() {
+            match message {
+                Message::Complete { id, job, answer } => {
+                    self.complete(id, job, answer);
+                }
+                Message::List { id, job, text } => {
+                    let answer = self.server.protocol_mut().app_mut().store_list(id, text);
+                    self.complete(id, job, answer);
+                }
+                Message::Rows(gather) => {
+                    let rows = self.server.sessions().iter().map(|(_, session)| {
+                        super::list::FrozenRow::of(&pulsegate_core::protocol::row(session))
+                    });
+                    gather.add(rows.collect());
+                }
+                Message::Close { id, reason } => {
+                    if self.server.close(self.now, id, reason).is_ok() {
+                        self.drive(id);
+                    }
+                }
+                Message::Stop { until } => self.stop(until),
+            }
+        }
+    }
+
+    fn complete(&mut self, id: SessionId, job: JobId, answer: Reply<Arc<User>>) {
+        let delivered = self.server.complete(self.now, id, job, answer.clone()).is_ok();
+        let app = self.server.protocol_mut().app_mut();
+        if delivered {
+            app.entering(id, &answer);
+            self.drive(id);
+        } else {
+            app.undelivered(id, &answer);
+        }
+    }
+
+    fn accept(&mut self) {
+        if self.accept_rests_until.is_some_and(|until| self.now < until) {
+            return;
+        }
+        self.accept_rests_until = None;
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(listener) = &self.listener else {
+                self.accept_pending = false;
+                return;
+            };
+            match listener.accept() {
+                Ok((stream, remote)) => self.admit(stream, remote),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => {
+                        self.accept_pending = false;
+                        return;
+                    }
+                    // The connection ended before it was taken; the next one may be well.
+                    io::ErrorKind::Interrupted
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::ConnectionReset => {}
+                    _ => {
+                        self.stats.accept_errors.fetch_add(1, Ordering::Relaxed);
+                        tracing::warn!(%error, "cannot accept; the listener rests for {ACCEPT_REST:?}");
+                        let rest = crate::clock::to_core(ACCEPT_REST);
+                        self.accept_rests_until = Some(self.now + rest);
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: TcpStream, remote: std::net::SocketAddr) {
+        // On a connection that is gone already the address is unknown; reading it will say so.
+        let Ok(local) = stream.local_addr() else { return };
+        let most = self.shared.settings.max_sessions;
+        if self.shared.sessions.fetch_add(1, Ordering::Relaxed) >= most
+            && let Some(evicted) = self.server.evict(self.now)
+        {
+            self.abort_conn(evicted);
+        }
+        let refused = if self.shared.sessions.load(Ordering::Relaxed) > most {
+            Some(Refused::Full)
+        } else {
+            match self.server.accept(self.now, local, remote) {
+                Ok(admission) => {
+                    if let Some(evicted) = admission.evicted {
+                        self.abort_conn(evicted);
+                    }
+                    self.install(admission.id, stream);
+                    return;
+                }
+                Err(refused) => Some(refused),
+            }
+        };
+        self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
+        if let Some(refused) = refused {
+            self.stats.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(%remote, %refused, "connection refused");
+        }
+        abort(&stream);
+    }
+
+    fn install(&mut self, id: SessionId, mut stream: TcpStream) {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = Token(id.to_bits() as usize);
+        if let Err(error) = self.poll.registry().register(&mut stream, token, interest) {
+            tracing::warn!(%error, "cannot watch a connection");
+        }
+        let conn = Conn::new(stream, self.now);
+        if self.conns.len() <= id.index() {
+            self.conns.resize_with(id.index() + 1, || None);
+        }
+        self.conns[id.index()] = Some((id, conn));
+        self.drive(id);
+    }
+
+    fn abort_conn(&mut self, id: SessionId) {
+        if let Some(Some((_, conn))) = self.conns.get_mut(id.index()) {
+            abort(conn.stream_mut());
+        }
+        self.drop_conn(id);
+    }
+
+    fn sweep(&mut self) {
+        let mut looks = LOOKS_PER_TURN;
+        while let Some(id) = self.server.due(self.now, &mut looks) {
+            let Some(Some((current, conn))) = self.conns.get_mut(id.index()) else { continue };
+            if *current != id {
+                continue;
+            }
+            // Whether its bytes have been announced or not, they count.
+            conn.wake();
+            let mut socket = TcpSocket::begin_turn(conn, &mut self.io, self.now, true);
+            let wants = self.server.judge(self.now, id, &mut socket, TURN_BUDGET);
+            socket.end_turn();
+            self.obey(id, wants);
+        }
+    }
+
+    fn stop(&mut self, until: Instant) {
+        self.server.stop_accepting();
+        self.listener = None;
+        self.stopping_until = Some(until);
+        let ids: Vec<SessionId> = self.server.sessions().iter().map(|(id, _)| id).collect();
+        for id in ids {
+            // Stale only if an earlier one's end took it along.
+            let _ = self.server.close(self.now, id, CloseReason::Shutdown);
+            self.drive(id);
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopping_until
+            .is_some_and(|until| self.server.sessions().is_empty() || self.now >= until)
+    }
+
+    fn publish(&mut self) {
+        if self.now >= self.published_at + super::stats::INTERVAL {
+            self.publish_now();
+        }
+    }
+
+    fn publish_now(&mut self) {
+        self.published_at = self.now;
+        self.stats.publish(&self.server);
+    }
+}
+
+/// The way into a shard.
+impl Inbox {
+    /// Puts a message in; one for a shard that has ended is dropped.
+    pub(super) fn send(&self, message: Message) {
+        if self.sender.send(message).is_ok() {
+            // It fails only when the queue is gone, and the shard with it.
+            let _ = self.waker.wake();
+        }
+    }
+}
