@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::NOTHING;
 
 use crate::users::{self, Listed, LoginPolicy, PasswordSource, Role};
 
@@ -141,7 +141,7 @@ fn add(args: &AddArgs) -> anyhow::Result<()> {
 fn table(listed: &[Listed]) -> Table {
     let mut table = Table::new();
     table
-        .load_style(UTF8_HORIZONTAL_ONLY)
+        .load_style(NOTHING)
         .set_header(["Name", "Role", "Login again", "Password"]);
     for Listed { user, scheme } in listed {
         table.add_row([
