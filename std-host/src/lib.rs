@@ -1,1 +1,6 @@
 //! Pulsegate on a std host.
+
+pub mod client;
+pub mod commands;
+pub mod fleet;
+pub mod text;

@@ -1,2 +1,49 @@
 //! The `pulsegate` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use pulsegate::commands::{clients, ping, simulate};
+
+/// Session server for devices that hold a TCP connection open for days.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Clients(clients::Args),
+    Ping(ping::Args),
+    Simulate(Box<simulate::Args>),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    // One worker keeps the devices' clocks while the other prints.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(async {
+        match command {
+            Command::Clients(args) => clients::run(args).await,
+            Command::Ping(args) => ping::run(args).await,
+            Command::Simulate(args) => simulate::run(*args).await,
+        }
+    });
+    // A password prompt that was interrupted still waits for its line: it must not hold the exit.
+    runtime.shutdown_background();
+    outcome
+}
