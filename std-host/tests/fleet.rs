@@ -187,3 +187,32 @@ async fn refused_logins_fail_the_run() {
     let report = run(config).await;
     assert!(!report.passed && report.logins_refused >= 100, "{report}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closes_by_a_new_login_are_early_unless_announced() {
+    for announced in [true, false] {
+        let behaviour = Behaviour {
+            takeover: true,
+            ..idle(Some(IDLE))
+        };
+        let server = serve(behaviour).await;
+        let mut config = config(&server);
+        let password = "secret".to_owned();
+        config.login = Some(Credentials {
+            user: "device{n}".into(),
+            password,
+        });
+        config.takeover = announced;
+        // Most come back before the idle timeout.
+        config.reconnect = IDLE / 4;
+        let stop = tokio::time::sleep(Duration::from_millis(800));
+        let report = Fleet::new(config).unwrap().run(stop, |_| {}).await;
+        let (counted, other) = if announced {
+            (report.replaced, report.early)
+        } else {
+            (report.early, report.replaced)
+        };
+        assert!(counted > 10 && other == 0, "{report}");
+        assert_eq!(report.passed, announced, "{report}");
+    }
+}

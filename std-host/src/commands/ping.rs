@@ -101,8 +101,10 @@ async fn ping(args: &Args, summary: &mut Summary) -> Result<(), ClientError> {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while args.count.is_none_or(|count| summary.sent < count) {
         ticks.tick().await;
+        let answer = beat(&mut client, server).await;
+        // Counted only now: a heartbeat that Ctrl-C overtakes is not lost.
         summary.sent += 1;
-        match beat(&mut client, server).await {
+        match answer {
             Ok(time) => {
                 summary
                     .times

@@ -96,8 +96,8 @@ fn rate(text: &str) -> Result<f64, String> {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let json = args.json;
     let config = config(args).await?;
+    let fleet = Fleet::new(config.clone())?;
     let mut progress = Progress::new(&config);
-    let fleet = Fleet::new(config)?;
     // Outlives errors of the handler: without Ctrl-C the run still has its end.
     let stop = async {
         if tokio::signal::ctrl_c().await.is_err() {

@@ -270,3 +270,24 @@ async fn dial(config: &FleetConfig, index: usize) -> io::Result<TcpStream> {
     }
     socket.connect(config.server).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn devices_of_a_large_loopback_fleet_come_from_several_addresses() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut config = FleetConfig::new(listener.local_addr().unwrap(), 1);
+        let own = |stream: TcpStream| stream.local_addr().unwrap().ip();
+        let few = own(dial(&config, 0).await.unwrap());
+        assert!(few.is_loopback());
+        // On other systems than Linux only 127.0.0.1 exists unless more are configured.
+        if cfg!(target_os = "linux") {
+            config.devices = 50_000;
+            let first = own(dial(&config, 0).await.unwrap());
+            let last = own(dial(&config, 49_999).await.unwrap());
+            assert!(first.is_loopback() && last.is_loopback() && first != last);
+        }
+    }
+}

@@ -2,13 +2,15 @@
 //!
 //! Written from the protocol's description alone, without the codec under test.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::time::{sleep_until, timeout_at};
 
 /// How the server behaves.
@@ -28,6 +30,8 @@ pub(crate) struct Behaviour {
     pub(crate) rows_at_once: usize,
     /// Sent instead of every reply.
     pub(crate) garbage: Option<Vec<u8>>,
+    /// A login closes the connection on which the same user logged in before.
+    pub(crate) takeover: bool,
     /// Reads, and answers nothing.
     pub(crate) mute: bool,
 }
@@ -42,10 +46,14 @@ impl Default for Behaviour {
             rows: 3,
             rows_at_once: usize::MAX,
             garbage: None,
+            takeover: false,
             mute: false,
         }
     }
 }
+
+/// Whom to tell when a user logs in elsewhere.
+type Users = Arc<Mutex<HashMap<String, Arc<Notify>>>>;
 
 /// A running server; it ends with the test's runtime.
 pub(crate) struct FakeServer {
@@ -59,16 +67,20 @@ pub(crate) async fn serve(behaviour: Behaviour) -> FakeServer {
     let addr = listener.local_addr().unwrap();
     let accepted = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&accepted);
+    let users = Users::default();
     tokio::spawn(async move {
         loop {
+            let users = Arc::clone(&users);
             let (stream, _) = listener.accept().await.unwrap();
             count.fetch_add(1, Relaxed);
             let behaviour = behaviour.clone();
             tokio::spawn(async move {
                 let born = Instant::now();
                 let end = behaviour.max_age.map(|age| born + age);
+                let taken_over = Arc::new(Notify::new());
                 tokio::select! {
-                    _ = connection(stream, &behaviour) => {}
+                    _ = connection(stream, &behaviour, &users, &taken_over) => {}
+                    () = taken_over.notified() => {}
                     () = async { match end {
                         Some(end) => sleep_until(end.into()).await,
                         None => std::future::pending().await,
@@ -80,7 +92,12 @@ pub(crate) async fn serve(behaviour: Behaviour) -> FakeServer {
     FakeServer { addr, accepted }
 }
 
-async fn connection(mut stream: TcpStream, behaviour: &Behaviour) -> Option<()> {
+async fn connection(
+    mut stream: TcpStream,
+    behaviour: &Behaviour,
+    users: &Users,
+    taken_over: &Arc<Notify>,
+) -> Option<()> {
     if behaviour.turn_away {
         return None;
     }
@@ -107,6 +124,12 @@ async fn connection(mut stream: TcpStream, behaviour: &Behaviour) -> Option<()> 
             }
             let packet: Vec<u8> = input.drain(..total).collect();
             let text = std::str::from_utf8(&packet[8..8 + command]).unwrap();
+            if let (true, Some(user)) = (behaviour.takeover, value(text, "UserName")) {
+                let own = Arc::clone(taken_over);
+                if let Some(old) = users.lock().unwrap().insert(user.to_owned(), own) {
+                    old.notify_one();
+                }
+            }
             let reply = answer(text, &packet[8 + command..], behaviour);
             if !behaviour.mute {
                 stream
@@ -118,16 +141,17 @@ async fn connection(mut stream: TcpStream, behaviour: &Behaviour) -> Option<()> 
     }
 }
 
+fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+}
+
 fn answer(text: &str, data: &[u8], behaviour: &Behaviour) -> Vec<u8> {
-    let value = |key: &str| {
-        text.lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
-    };
-    let command = value("Command").unwrap();
+    let command = value(text, "Command").unwrap();
     let body = match command {
         "Login" if behaviour.refuse_logins => "Code=7\r\nMessage=no\x1b[31m".to_owned(),
         "GetClients" => {
-            let number = |key| value(key).map(|text| text.parse::<usize>().unwrap());
+            let number = |key| value(text, key).map(|text| text.parse::<usize>().unwrap());
             let from = number("Offset").unwrap_or(0).min(behaviour.rows);
             let rows = number("Limit")
                 .unwrap_or(usize::MAX)
@@ -141,7 +165,7 @@ fn answer(text: &str, data: &[u8], behaviour: &Behaviour) -> Vec<u8> {
             }
         }
         "CyclePacket" => {
-            let count: i32 = value("Count").unwrap().parse().unwrap();
+            let count: i32 = value(text, "Count").unwrap().parse().unwrap();
             format!("Code=0\r\nCount={}", count.wrapping_add(1))
         }
         _ => "Code=0".to_owned(),

@@ -303,6 +303,19 @@ mod tests {
         assert!(rate.samples.len() < 10);
     }
 
+    #[tokio::test]
+    async fn without_a_terminal_the_view_runs_until_it_is_told_to_end() {
+        let mut drawn = 0;
+        let frames = || {
+            drawn += 1;
+            DemoFrame::default()
+        };
+        in_lines(frames, tokio::time::sleep(Duration::from_millis(100)))
+            .await
+            .unwrap();
+        assert_eq!(drawn, 1);
+    }
+
     #[test]
     fn q_and_control_c_end_the_view() {
         let key = |code, modifiers| ends(&KeyEvent::new(code, modifiers));
