@@ -125,11 +125,15 @@ fn duration_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Du
 /// # Errors
 /// A message with the file, the line and the key.
 pub fn read_file(path: &Path) -> anyhow::Result<Options> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| anyhow::anyhow!("cannot read the settings file {}: {error}", path.display()))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        anyhow::anyhow!("cannot read the settings file {}: {error}", path.display())
+    })?;
     toml::from_str(&text).map_err(|error| {
         let line = error.span().map_or(1, |span| {
-            1 + text.as_bytes()[..span.start.min(text.len())].iter().filter(|&&byte| byte == b'\n').count()
+            1 + text.as_bytes()[..span.start.min(text.len())]
+                .iter()
+                .filter(|&&byte| byte == b'\n')
+                .count()
         });
         let (file, message) = (path.display(), error.message());
         let source = text.lines().nth(line - 1).unwrap_or_default().trim();
@@ -186,7 +190,10 @@ impl Options {
             ("throughput-idle-timeout or idle-timeout", Some(throughput_idle)),
         ] {
             let timeout = timeout.unwrap_or(tick);
-            anyhow::ensure!(timeout >= tick, "{name} = {timeout:?}: must not be below the tick of {tick:?}");
+            anyhow::ensure!(
+                timeout >= tick,
+                "{name} = {timeout:?}: must not be below the tick of {tick:?}"
+            );
         }
         let command = self.max_command.unwrap_or(Limits::HOST.command);
         anyhow::ensure!(
@@ -216,7 +223,8 @@ impl Options {
                 flag_timeout: to_core(flag_timeout),
                 login_timeout: self.login_timeout.map(to_core),
                 control_idle: to_core(control_idle),
-                throughput_idle: (!self.no_throughput.unwrap_or(false)).then(|| to_core(throughput_idle)),
+                throughput_idle: (!self.no_throughput.unwrap_or(false))
+                    .then(|| to_core(throughput_idle)),
                 login_failures: self.login_failures.unwrap_or(3).max(1),
                 ..IocpConfig::default()
             },
@@ -271,7 +279,10 @@ mod tests {
             (Options { max_sessions: Some(0), ..Options::default() }, "max-sessions"),
             (Options { tick: Some(Duration::ZERO), ..Options::default() }, "tick"),
             (Options { max_command: Some(1), ..Options::default() }, "max-command"),
-            (Options { idle_timeout: Some(Duration::from_millis(1)), ..Options::default() }, "idle-timeout"),
+            (
+                Options { idle_timeout: Some(Duration::from_millis(1)), ..Options::default() },
+                "idle-timeout",
+            ),
         ] {
             let error = options.settings(10).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

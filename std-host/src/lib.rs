@@ -6,9 +6,12 @@
 
 #![deny(unsafe_code)]
 
+pub mod client;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod fleet;
 pub mod net;
 pub mod server;
+pub mod text;
 pub mod users;

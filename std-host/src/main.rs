@@ -3,39 +3,51 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pulsegate::commands::{serve, user};
+use pulsegate::commands::{clients, ping, serve, simulate, user};
 
 /// Session server for devices that hold a TCP connection open for days.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(version, about, propagate_version = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Serve devices and operators
     Serve(Box<serve::ServeArgs>),
+    Simulate(Box<simulate::Args>),
+    Clients(clients::Args),
+    Ping(ping::Args),
     /// Add, remove and list users
     User(user::UserArgs),
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli.command) {
+    match run(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("pulsegate: {error:#}");
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match command {
-        Command::Serve(args) => runtime.block_on(serve::run(*args)),
-        Command::User(args) => user::run(args).map(|()| ExitCode::SUCCESS),
-    }
+    // One worker keeps the devices' clocks while the other prints.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        match command {
+            Command::Serve(args) => serve::run(*args).await,
+            Command::Simulate(args) => simulate::run(*args).await,
+            Command::Clients(args) => clients::run(args).await,
+            Command::Ping(args) => ping::run(args).await,
+            Command::User(args) => user::run(args).map(|()| ExitCode::SUCCESS),
+        }
+    });
+    // A password prompt that was interrupted still waits for its line: it must not hold the exit.
+    runtime.shutdown_background();
+    outcome
 }

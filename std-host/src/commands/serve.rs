@@ -102,11 +102,15 @@ fn open_users(options: &Options, settings: &Settings) -> anyhow::Result<UserDb> 
     // Whoever reaches a loopback listener is on this machine. Behind a proxy, too, everybody looks
     // local: the listener's own address decides, not the peer's.
     if settings.listen.ip().is_loopback() {
-        warn!("no users file: user admin with password admin may log in, as this listener is on loopback");
+        warn!(
+            "no users file: user admin with password admin may log in, as this listener is on loopback"
+        );
         return Ok(UserDb::demo()?);
     }
-    warn!("no users file: nobody can log in; make one with `pulsegate user add NAME --users FILE` and pass --users FILE");
-    Ok(UserDb::empty()?)
+    warn!(
+        "no users file: nobody can log in; make one with `pulsegate user add NAME --users FILE` and pass --users FILE"
+    );
+    Ok(UserDb::in_memory([])?)
 }
 
 /// Logs to stderr; stdout is for what the command is asked for.

@@ -140,16 +140,9 @@ fn add(args: &AddArgs) -> anyhow::Result<()> {
 
 fn table(listed: &[Listed]) -> Table {
     let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_header(["Name", "Role", "Login again", "Password"]);
+    table.load_style(NOTHING).set_header(["Name", "Role", "Login again", "Password"]);
     for Listed { user, scheme } in listed {
-        table.add_row([
-            user.name.as_str(),
-            user.role.as_str(),
-            user.login_policy.as_str(),
-            scheme,
-        ]);
+        table.add_row([user.name.as_str(), user.role.as_str(), user.login_policy.as_str(), scheme]);
     }
     table
 }
@@ -208,11 +201,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("u.toml");
         let file = file.to_str().unwrap();
-        run(parse(&format!(
-            "user add m1 --users {file} --login replace --generate"
-        ))
-        .unwrap())
-        .unwrap();
+        run(parse(&format!("user add m1 --users {file} --login replace --generate")).unwrap())
+            .unwrap();
         let listed = users::list(file.as_ref()).unwrap();
         let text = table(&listed).to_string();
         for word in ["m1", "device", "replace", "generated secret"] {

@@ -213,7 +213,8 @@ impl<'a> TcpSocket<'a> {
             return false;
         }
         let most = space.len();
-        let read = if self.peeking { self.conn.stream.peek(space) } else { self.conn.stream.read(space) };
+        let read =
+            if self.peeking { self.conn.stream.peek(space) } else { self.conn.stream.read(space) };
         match read {
             Ok(0) => self.conn.end = End::Finished,
             Ok(n) => {
@@ -320,7 +321,10 @@ impl<'a> TcpSocket<'a> {
         let accepted = match self.conn.stream.write_vectored(&parts) {
             Ok(n) => n,
             Err(error)
-                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
             {
                 0
             }
@@ -348,7 +352,8 @@ impl<'a> TcpSocket<'a> {
         if !self.late {
             return self.now;
         }
-        TcpState::of(&self.conn.stream).map_or(self.now, |state| before(self.now, state.since_received))
+        TcpState::of(&self.conn.stream)
+            .map_or(self.now, |state| before(self.now, state.since_received))
     }
 }
 

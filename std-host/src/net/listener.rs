@@ -34,7 +34,10 @@ impl fmt::Display for BindError {
                 write!(f, "no interface of this machine has that address; see `ip address`")
             }
             io::ErrorKind::PermissionDenied => {
-                write!(f, "not permitted; ports below 1024 need CAP_NET_BIND_SERVICE, or choose another with --listen")
+                write!(
+                    f,
+                    "not permitted; ports below 1024 need CAP_NET_BIND_SERVICE, or choose another with --listen"
+                )
             }
             _ => write!(f, "{cause}"),
         }
@@ -94,7 +97,10 @@ mod tests {
         assert!(listeners.iter().all(|listener| listener.local_addr().unwrap() == address));
         for count in [1, 2] {
             let error = bind(address, count).unwrap_err().to_string();
-            assert!(error.contains("in use") && error.contains(&address.port().to_string()), "{error}");
+            assert!(
+                error.contains("in use") && error.contains(&address.port().to_string()),
+                "{error}"
+            );
         }
     }
 

@@ -45,7 +45,8 @@ impl TcpState {
         if answer != 0 || (len as usize) < LEN {
             return None;
         }
-        let word = |at: usize| u32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
+        let word =
+            |at: usize| u32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
         let (unacked, not_sent) = (word(24), word(144));
         let acknowledged = u64::from_ne_bytes(info[120..128].try_into().ok()?);
         // The kernel counts in jiffies, so an age may be one of them too old: no one is to be

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use pulsegate_core::app::{Answer, App, Ask, Digest, Event, List, Login, Page};
 use pulsegate_core::command::Printable;
@@ -16,7 +16,7 @@ use super::list::{Asker, FrozenRow, gather};
 use super::presence::Entry;
 use super::{Ended, Message, Shared};
 use crate::clock::to_std;
-use crate::users::{LoginPolicy, Quick, Role, User, Verdict};
+use crate::users::{LoginPolicy, Quick, Role, Throttle, User, Verdict};
 
 /// One shard's part of the application.
 pub(super) struct HostApp {
@@ -67,6 +67,10 @@ impl HostApp {
         }
     }
 
+    fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        self.shared.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The password is right; the login policy has the last word. Sessions that must go are told so.
     fn admit(shared: &Shared, shard: usize, id: SessionId, user: Arc<User>) -> Login<Arc<User>> {
         match shared.presence.enter(&user, (shard, id)) {
@@ -93,17 +97,22 @@ impl App for HostApp {
         digest: &Digest,
     ) -> Answer<Login<Arc<User>>> {
         let (shard, id, job) = (self.shard, ask.id, ask.job);
-        let check = match self.shared.users.quick(name, &digest.0) {
-            Quick::Known(user) => {
-                let login = Self::admit(&self.shared, shard, id, user);
-                self.entering(id, &Reply::Login(login.clone()));
-                return Answer::Now(login);
+        let address = ask.remote.ip();
+        let delay = self.throttle().delay(address, name, std::time::Instant::now());
+        // Who is being delayed is delayed with the right password too: else the delay would tell.
+        let check = if delay.is_zero() {
+            match self.shared.users.quick(name, &digest.0) {
+                Quick::Known(user) => {
+                    let login = Self::admit(&self.shared, shard, id, user);
+                    self.entering(id, &Reply::Login(login.clone()));
+                    return Answer::Now(login);
+                }
+                Quick::Slow(check) => check,
             }
-            Quick::Slow(check) => check,
+        } else {
+            self.shared.users.check(name, &digest.0)
         };
-        let (address, name) = (ask.remote.ip(), name.to_owned());
-        let now = std::time::Instant::now();
-        let delay = self.shared.throttle.lock().unwrap_or_else(PoisonError::into_inner).delay(address, &name, now);
+        let name = name.to_owned();
         let shared = Arc::downgrade(&self.shared);
         self.shared.checker.submit(check, delay, move |verdict| {
             let Some(shared) = shared.upgrade() else { return };
@@ -178,7 +187,9 @@ impl App for HostApp {
             Event::BadPacket { code, message } => {
                 warn!(%session, %remote, code = code.0, message, "bad packet");
             }
-            Event::BadFlag { flag } => warn!(%session, %remote, flag, "unknown protocol flag, or one that is switched off"),
+            Event::BadFlag { flag } => {
+                warn!(%session, %remote, flag, "unknown protocol flag, or one that is switched off")
+            }
             Event::UnknownCommand { name } => {
                 warn!(%session, %remote, command = %Printable(name), "unknown command");
             }

@@ -97,7 +97,8 @@ impl Shard {
             .max()
             .unwrap_or(setup.protocol.control_idle);
         // Timeouts of days at a fine tick are looked at more often rather than given megabytes.
-        let wheel = (longest.as_ticks() / setup.config.tick.as_ticks().max(1)).min(1 << 16) as usize + 4;
+        let wheel =
+            (longest.as_ticks() / setup.config.tick.as_ticks().max(1)).min(1 << 16) as usize + 4;
         let scratch = setup.protocol.limits.longest_head() + 256;
         let memory = Boxed::new(capacity, wheel, scratch, CLOSES);
         let app = HostApp::new(setup.index, Arc::clone(&setup.shared));
@@ -178,7 +179,8 @@ impl Shard {
         let meant = slept.unwrap_or(Duration::MAX);
         let stood = to_std(now.saturating_duration_since(self.now));
         // A full batch means that there are more, which have waited just as long.
-        self.late = stood > meant.saturating_add(self.shared.settings.tick) || (self.late && events == EVENTS);
+        self.late = stood > meant.saturating_add(self.shared.settings.tick)
+            || (self.late && events == EVENTS);
         self.now = now;
     }
 

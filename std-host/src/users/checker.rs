@@ -211,10 +211,7 @@ impl<J: Job> Shared<J> {
                     let woken = self.changed.wait_timeout(queue, wait);
                     woken.unwrap_or_else(PoisonError::into_inner).0
                 }
-                None => self
-                    .changed
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner),
+                None => self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
             };
         }
     }
@@ -254,10 +251,7 @@ impl<J: Job> Pool<J> {
             changed: Condvar::new(),
         });
         // Before the threads, so that an error half way stops those that have started.
-        let mut pool = Self {
-            shared,
-            threads: Vec::new(),
-        };
+        let mut pool = Self { shared, threads: Vec::new() };
         for _ in 0..workers.get() {
             let shared = Arc::clone(&pool.shared);
             let thread = thread::Builder::new()
@@ -277,12 +271,7 @@ impl<J: Job> Pool<J> {
             let turn = queue.turn;
             queue.turn += 1;
             let due = Instant::now() + delay.min(MAX_DELAY);
-            queue.delayed.push(Reverse(Delayed {
-                due,
-                turn,
-                job,
-                done,
-            }));
+            queue.delayed.push(Reverse(Delayed { due, turn, job, done }));
         }
         drop(queue);
         self.shared.changed.notify_one();
@@ -296,10 +285,8 @@ impl<J: Job> Drop for Pool<J> {
         let delayed = mem::take(&mut queue.delayed);
         let ready = mem::take(&mut queue.ready);
         // Not those of running checks: they are answered.
-        let unanswered: Vec<_> = ready
-            .iter()
-            .filter_map(|job| queue.waiting.remove(&job.mark()))
-            .collect();
+        let unanswered: Vec<_> =
+            ready.iter().filter_map(|job| queue.waiting.remove(&job.mark())).collect();
         queue.pending -= delayed.len() + unanswered.iter().map(Vec::len).sum::<usize>();
         drop(queue);
         self.shared.changed.notify_all();

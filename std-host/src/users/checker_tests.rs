@@ -220,12 +220,8 @@ fn a_panic_refuses_and_costs_no_thread() {
     assert_eq!(bench.answer(), 2);
     // Nor does a panic of the callback.
     let end = Arc::clone(&bench.ends[&2].1);
-    let panics = Held {
-        mark: [3; 32],
-        started: bench.starts.clone(),
-        end,
-        verdict: Verdict::Refused,
-    };
+    let panics =
+        Held { mark: [3; 32], started: bench.starts.clone(), end, verdict: Verdict::Refused };
     bench.end(2);
     let done = Box::new(|_| panic!("in the callback"));
     bench.pool.submit(panics, Duration::ZERO, done);
@@ -242,14 +238,7 @@ fn dropping_answers_the_running_and_drops_the_rest() {
     bench.submit(1, Duration::ZERO);
     bench.submit(2, Duration::ZERO);
     bench.submit(2, LONG * 100);
-    let Bench {
-        pool,
-        started,
-        ends,
-        answers,
-        answered,
-        ..
-    } = bench;
+    let Bench { pool, started, ends, answers, answered, .. } = bench;
     let shared = Arc::clone(&pool.shared);
     let dropping = thread::spawn(move || drop(pool));
     // Closed before the running one ends.
@@ -290,16 +279,12 @@ fn a_callback_may_submit_again() {
     let (send, receive) = mpsc::channel();
     let again = Arc::clone(&checker);
     let second = db.check("admin", &digest_of("admin"));
-    checker.submit(
-        db.check("x", &digest_of("x")),
-        Duration::ZERO,
-        move |first| {
-            assert_eq!(first, Verdict::Refused);
-            again.submit(second, Duration::ZERO, move |verdict| {
-                send.send(verdict).unwrap();
-            });
-        },
-    );
+    checker.submit(db.check("x", &digest_of("x")), Duration::ZERO, move |first| {
+        assert_eq!(first, Verdict::Refused);
+        again.submit(second, Duration::ZERO, move |verdict| {
+            send.send(verdict).unwrap();
+        });
+    });
     let verdict = receive.recv_timeout(LONG).unwrap();
     assert_eq!(verdict, Verdict::Accepted(db.get("admin").unwrap()));
 }

@@ -96,16 +96,24 @@ impl UserDb {
     ///
     /// If the operating system gives no random bytes.
     pub fn demo() -> Result<Self, Error> {
-        let record = Record {
-            user: User {
-                name: "admin".into(),
-                role: Role::Operator,
-                login_policy: LoginPolicy::Allow,
-            },
-            // Everybody knows this password: a slow hash would protect nothing.
-            stored: Stored::Fast(FastHash::new(&digest_of("admin"))?),
+        let admin =
+            User { name: "admin".into(), role: Role::Operator, login_policy: LoginPolicy::Allow };
+        // Everybody knows this password: a slow hash would protect nothing.
+        Self::in_memory([(admin, "admin".to_owned())])
+    }
+
+    /// Users with passwords that need no slow hash, as they are public or of full entropy, without a file.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system gives no random bytes.
+    pub fn in_memory(users: impl IntoIterator<Item = (User, String)>) -> Result<Self, Error> {
+        let record = |(user, password): (User, String)| {
+            let stored = Stored::Fast(FastHash::new(&digest_of(&password))?);
+            Ok(Record { user, stored })
         };
-        Self::new(Snapshot::new(vec![record], None)?, None)
+        let records = users.into_iter().map(record).collect::<Result<_, Error>>()?;
+        Self::new(Snapshot::new(records, None)?, None)
     }
 
     /// The users of a file.
@@ -115,10 +123,7 @@ impl UserDb {
     /// If the file is missing, unreadable, open to others, or wrong in its text: the error says where and what to do.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let loaded = file::load(path, Purpose::Serving)?;
-        let source = Source {
-            path: path.to_owned(),
-            seen: Mutex::new(Some(loaded.stamp)),
-        };
+        let source = Source { path: path.to_owned(), seen: Mutex::new(Some(loaded.stamp)) };
         Self::new(Snapshot::new(loaded.records, None)?, Some(source))
     }
 
@@ -156,11 +161,8 @@ impl UserDb {
         match exchanged {
             Ok((snapshot, stamp)) => {
                 *seen = Some(stamp);
-                let mut current = self
-                    .shared
-                    .current
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let mut current =
+                    self.shared.current.write().unwrap_or_else(PoisonError::into_inner);
                 *current = Arc::new(snapshot);
                 Ok(true)
             }
@@ -192,20 +194,12 @@ impl UserDb {
 
     fn check_marked(&self, name: &str, digest: &[u8; 16], mark: Mark) -> Check {
         let name = if name.len() <= MAX_NAME { name } else { "" };
-        Check {
-            db: self.clone(),
-            name: name.into(),
-            digest: Zeroizing::new(*digest),
-            mark,
-        }
+        Check { db: self.clone(), name: name.into(), digest: Zeroizing::new(*digest), mark }
     }
 
     /// The user of that name, as the file now says.
     pub fn get(&self, name: &str) -> Option<Arc<User>> {
-        self.snapshot()
-            .entries
-            .get(name)
-            .map(|entry| Arc::clone(&entry.user))
+        self.snapshot().entries.get(name).map(|entry| Arc::clone(&entry.user))
     }
 
     /// How many users there are.
@@ -219,13 +213,7 @@ impl UserDb {
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(
-            &self
-                .shared
-                .current
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        Arc::clone(&self.shared.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn mark(&self, name: &str, digest: &[u8; 16]) -> Mark {
@@ -248,11 +236,7 @@ impl Snapshot {
                     .and_then(|before| before.entries.get(&user.name))
                     .filter(|old| old.stored == stored)
                     .map_or_else(Arc::default, |old| Arc::clone(&old.proven));
-                let entry = Entry {
-                    user: Arc::new(user),
-                    stored,
-                    proven,
-                };
+                let entry = Entry { user: Arc::new(user), stored, proven };
                 (entry.user.name.clone(), entry)
             })
             .collect();
@@ -263,10 +247,7 @@ impl Snapshot {
         let entry = self.entries.get(name)?;
         let right = match &entry.stored {
             Stored::Fast(fast) => fast.verify(digest),
-            Stored::Slow(_) => entry
-                .proven
-                .get()
-                .is_some_and(|proven| proven.ct_eq(mark).into()),
+            Stored::Slow(_) => entry.proven.get().is_some_and(|proven| proven.ct_eq(mark).into()),
         };
         right.then(|| Arc::clone(&entry.user))
     }
@@ -329,17 +310,13 @@ impl Check {
 
 impl fmt::Debug for UserDb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UserDb")
-            .field("users", &self.len())
-            .finish_non_exhaustive()
+        f.debug_struct("UserDb").field("users", &self.len()).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Check")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("Check").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

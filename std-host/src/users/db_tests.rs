@@ -12,10 +12,7 @@ impl File {
     fn new(users: &[(&str, Role, &Stored)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("users.toml");
-        let file = Self {
-            _directory: directory,
-            path,
-        };
+        let file = Self { _directory: directory, path };
         file.write(users);
         file
     }
@@ -94,10 +91,8 @@ fn a_password_costs_a_hash_the_first_time() {
 
 #[test]
 fn what_one_user_proved_lets_nobody_else_in() {
-    let file = File::new(&[
-        ("a", Role::Device, &slow("same")),
-        ("b", Role::Device, &slow("other")),
-    ]);
+    let file =
+        File::new(&[("a", Role::Device, &slow("same")), ("b", Role::Device, &slow("other"))]);
     let db = file.open();
     assert_eq!(login(&db, "a", "same"), (YES, 1));
     assert_eq!(login(&db, "b", "same"), (NO, 1));
@@ -116,13 +111,9 @@ fn every_refusal_costs_one_hash_and_a_right_secret_none() {
     ]);
     let db = file.open();
     let long = "x".repeat(10_000);
-    for (name, password) in [
-        ("ops", "wrong"),
-        ("meter", "wrong"),
-        ("nobody", "right"),
-        ("", ""),
-        (long.as_str(), "x"),
-    ] {
+    for (name, password) in
+        [("ops", "wrong"), ("meter", "wrong"), ("nobody", "right"), ("", ""), (long.as_str(), "x")]
+    {
         assert_eq!(login(&db, name, password).0, NO, "{name}");
         let Quick::Slow(check) = db.quick(name, &digest_of(password)) else {
             panic!("{name} is known");
@@ -148,21 +139,14 @@ fn a_delayed_check_needs_no_hash_for_the_known() {
 #[test]
 fn the_stand_in_costs_what_most_entries_cost() {
     let record = |stored| Record {
-        user: User {
-            name: "x".into(),
-            role: Role::Device,
-            login_policy: LoginPolicy::Allow,
-        },
+        user: User { name: "x".into(), role: Role::Device, login_policy: LoginPolicy::Allow },
         stored,
     };
     let other = Costs { m: 16, t: 1, p: 1 };
     let dear = || Stored::Slow(SlowHash::new(&digest_of("x"), other).unwrap());
     assert_eq!(usual_costs(&[]), Costs::default());
     assert_eq!(usual_costs(&[record(fast("x"))]), Costs::default());
-    assert_eq!(
-        usual_costs(&[record(slow("x")), record(slow("y")), record(dear())]),
-        CHEAP
-    );
+    assert_eq!(usual_costs(&[record(slow("x")), record(slow("y")), record(dear())]), CHEAP);
     assert_eq!(usual_costs(&[record(slow("x")), record(dear())]), other);
 }
 

@@ -94,11 +94,7 @@ pub enum Error {
 impl Error {
     /// Wraps an I/O error with the file and what was being done to it.
     pub(super) fn io(path: &Path, doing: &'static str, source: io::Error) -> Self {
-        Self::Io {
-            path: path.to_owned(),
-            doing,
-            source,
-        }
+        Self::Io { path: path.to_owned(), doing, source }
     }
 
     /// Whether the same file, unchanged, may well load at the next try: the fault was the system's.

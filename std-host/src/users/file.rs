@@ -76,14 +76,10 @@ fn open(path: &Path, options: &mut OpenOptions, purpose: Purpose) -> Result<File
     let file = match options.open(path) {
         Ok(file) => file,
         Err(source) if source.kind() == io::ErrorKind::NotFound => {
-            return Err(Error::Missing {
-                path: path.to_owned(),
-            });
+            return Err(Error::Missing { path: path.to_owned() });
         }
         Err(source) if source.kind() == io::ErrorKind::IsADirectory => {
-            return Err(Error::NotAFile {
-                path: path.to_owned(),
-            });
+            return Err(Error::NotAFile { path: path.to_owned() });
         }
         Err(source) => return Err(Error::io(path, "open it", source)),
     };
@@ -93,12 +89,9 @@ fn open(path: &Path, options: &mut OpenOptions, purpose: Purpose) -> Result<File
 
 /// The state is taken before the text, so that a change between the two shows at the next look.
 fn read(path: &Path, file: &mut File) -> Result<(String, Stamp), Error> {
-    let meta = file
-        .metadata()
-        .map_err(|source| Error::io(path, "examine it", source))?;
+    let meta = file.metadata().map_err(|source| Error::io(path, "examine it", source))?;
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)
-        .map_err(|source| Error::io(path, "read it", source))?;
+    file.read_to_end(&mut bytes).map_err(|source| Error::io(path, "read it", source))?;
     let text = String::from_utf8(bytes).map_err(|bad| {
         let upto = bad.utf8_error().valid_up_to();
         Error::Content {
@@ -113,13 +106,9 @@ fn read(path: &Path, file: &mut File) -> Result<(String, Stamp), Error> {
 
 /// Looks at the open file, not at the path, which may name another by now.
 fn check_file(path: &Path, file: &File, purpose: Purpose) -> Result<(), Error> {
-    let meta = file
-        .metadata()
-        .map_err(|source| Error::io(path, "examine it", source))?;
+    let meta = file.metadata().map_err(|source| Error::io(path, "examine it", source))?;
     if !meta.is_file() {
-        return Err(Error::NotAFile {
-            path: path.to_owned(),
-        });
+        return Err(Error::NotAFile { path: path.to_owned() });
     }
     #[cfg(unix)]
     {
@@ -146,10 +135,7 @@ fn check_access(
         return Err(Error::Owner { path, owner, us });
     }
     if mode & 0o077 != 0 {
-        return Err(Error::Mode {
-            path,
-            mode: mode & 0o777,
-        });
+        return Err(Error::Mode { path, mode: mode & 0o777 });
     }
     Ok(())
 }
@@ -171,34 +157,20 @@ impl Editor {
         let mut file = lock(path, create)?;
         let (text, _) = read(path, &mut file)?;
         let records = parse(path, &text)?;
-        let document = text
-            .parse::<DocumentMut>()
-            .map_err(|error| Error::Content {
-                path: path.to_owned(),
-                line: 1,
-                entry: None,
-                problem: error.message().to_owned(),
-            })?;
-        Ok(Self {
+        let document = text.parse::<DocumentMut>().map_err(|error| Error::Content {
             path: path.to_owned(),
-            file,
-            document,
-            records,
-        })
+            line: 1,
+            entry: None,
+            problem: error.message().to_owned(),
+        })?;
+        Ok(Self { path: path.to_owned(), file, document, records })
     }
 
     /// Appends an entry.
     pub(super) fn add(&mut self, record: &Record) -> Result<(), Error> {
-        let User {
-            name,
-            role,
-            login_policy,
-        } = &record.user;
+        let User { name, role, login_policy } = &record.user;
         if self.records.iter().any(|known| known.user.name == *name) {
-            return Err(Error::Exists {
-                path: self.path.clone(),
-                name: name.clone(),
-            });
+            return Err(Error::Exists { path: self.path.clone(), name: name.clone() });
         }
         let mut table = Table::new();
         table["name"] = value(name);
@@ -223,15 +195,8 @@ impl Editor {
 
     /// Removes the entry of that name.
     pub(super) fn remove(&mut self, name: &str) -> Result<(), Error> {
-        let Some(index) = self
-            .records
-            .iter()
-            .position(|known| known.user.name == name)
-        else {
-            return Err(Error::NoSuchUser {
-                path: self.path.clone(),
-                name: name.to_owned(),
-            });
+        let Some(index) = self.records.iter().position(|known| known.user.name == name) else {
+            return Err(Error::NoSuchUser { path: self.path.clone(), name: name.to_owned() });
         };
         self.records.remove(index);
         let Some(tables) = self.tables() else {
@@ -240,9 +205,8 @@ impl Editor {
         let removed = tables.remove(index);
         // A comment right above the entry goes with it; what is set apart by an empty line belongs to the file.
         let prefix = removed.decor().prefix().and_then(|raw| raw.as_str());
-        let kept = prefix
-            .and_then(|prefix| prefix.rfind("\n\n").map(|at| &prefix[..=at]))
-            .unwrap_or("");
+        let kept =
+            prefix.and_then(|prefix| prefix.rfind("\n\n").map(|at| &prefix[..=at])).unwrap_or("");
         if let Some(next) = tables.get_mut(index) {
             let old = next.decor().prefix().and_then(|raw| raw.as_str());
             let joined = format!("{kept}{}", old.unwrap_or("\n"));
@@ -282,9 +246,7 @@ impl Editor {
             .write_all(text.as_bytes())
             .and_then(|()| temporary.as_file().sync_all())
             .map_err(fail("write the new version of it"))?;
-        temporary
-            .persist(&target)
-            .map_err(|failed| fail("replace it")(failed.error))?;
+        temporary.persist(&target).map_err(|failed| fail("replace it")(failed.error))?;
         #[cfg(unix)]
         File::open(directory)
             .and_then(|directory| directory.sync_all())
@@ -314,11 +276,7 @@ fn keep_owner(old: &File, new: &File) -> io::Result<()> {
 fn lock(path: &Path, create: bool) -> Result<File, Error> {
     // Every turn that does not succeed means that somebody else's change did.
     for _ in 0..10_000 {
-        let file = match open(
-            path,
-            OpenOptions::new().read(true).write(true),
-            Purpose::Editing,
-        ) {
+        let file = match open(path, OpenOptions::new().read(true).write(true), Purpose::Editing) {
             Err(Error::Missing { .. }) if create => match create_new(path) {
                 Ok(()) => continue,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
@@ -326,12 +284,9 @@ fn lock(path: &Path, create: bool) -> Result<File, Error> {
             },
             other => other?,
         };
-        file.lock()
-            .map_err(|source| Error::io(path, "lock it", source))?;
+        file.lock().map_err(|source| Error::io(path, "lock it", source))?;
         let now = Stamp::of(path);
-        let locked = file
-            .metadata()
-            .map_err(|source| Error::io(path, "examine it", source))?;
+        let locked = file.metadata().map_err(|source| Error::io(path, "examine it", source))?;
         if now == Some(Stamp::new(&locked)) {
             return Ok(file);
         }

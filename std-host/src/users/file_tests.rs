@@ -15,11 +15,7 @@ fn entry(name: &str) -> String {
 
 fn record(name: &str) -> Record {
     Record {
-        user: User {
-            name: name.into(),
-            role: Role::Device,
-            login_policy: LoginPolicy::Replace,
-        },
+        user: User { name: name.into(), role: Role::Device, login_policy: LoginPolicy::Replace },
         stored: slow("x"),
     }
 }
@@ -115,17 +111,10 @@ fn a_file_of_somebody_else_is_refused() {
         assert!(check(0, 1000, purpose).is_ok());
     }
     assert!(check(1000, 0, Editing).is_ok());
-    for (owner, us, purpose) in [
-        (1001, 1000, Serving),
-        (1001, 1000, Editing),
-        (1000, 0, Serving),
-    ] {
+    for (owner, us, purpose) in [(1001, 1000, Serving), (1001, 1000, Editing), (1000, 0, Serving)] {
         let error = check(owner, us, purpose).unwrap_err();
         let message = error.to_string();
-        assert!(
-            message.contains(&format!("owned by uid {owner}")),
-            "{message}"
-        );
+        assert!(message.contains(&format!("owned by uid {owner}")), "{message}");
         assert!(message.contains(&format!("chown {us} u.toml")), "{message}");
     }
 }
@@ -150,21 +139,14 @@ fn a_new_file_is_ours_alone_and_explains_itself() {
 
 #[test]
 fn changes_keep_comments_and_order() {
-    let text = format!(
-        "# head\n\n# of a\n{}\n# of b\n{}# end\n",
-        entry("a"),
-        entry("b")
-    );
+    let text = format!("# head\n\n# of a\n{}\n# of b\n{}# end\n", entry("a"), entry("b"));
     let (_directory, path) = directory(&text);
     let mut editor = Editor::open(&path, false).unwrap();
     editor.add(&record("c \"q\" \\")).unwrap();
     editor.save().unwrap();
     let after = fs::read_to_string(&path).unwrap();
     assert!(after.starts_with(&text), "{after}");
-    assert_eq!(
-        names(&load(&path).unwrap().records),
-        ["a", "b", "c \"q\" \\"]
-    );
+    assert_eq!(names(&load(&path).unwrap().records), ["a", "b", "c \"q\" \\"]);
 
     let mut editor = Editor::open(&path, false).unwrap();
     editor.remove("a").unwrap();

@@ -141,10 +141,7 @@ pub(super) struct FastHash {
 impl FastHash {
     pub(super) fn new(digest: &[u8; 16]) -> Result<Self, Error> {
         let salt = random()?;
-        Ok(Self {
-            salt,
-            tag: Self::tag(&salt, digest),
-        })
+        Ok(Self { salt, tag: Self::tag(&salt, digest) })
     }
 
     pub(super) fn verify(&self, digest: &[u8; 16]) -> bool {
@@ -161,13 +158,8 @@ impl FastHash {
     }
 
     fn parse(rest: &str) -> Result<Self, String> {
-        let (salt, tag) = rest
-            .split_once('$')
-            .ok_or("it must be $pgsha256$SALT$TAG")?;
-        Ok(Self {
-            salt: decode(salt, "salt")?,
-            tag: decode(tag, "tag")?,
-        })
+        let (salt, tag) = rest.split_once('$').ok_or("it must be $pgsha256$SALT$TAG")?;
+        Ok(Self { salt: decode(salt, "salt")?, tag: decode(tag, "tag")? })
     }
 }
 
@@ -190,11 +182,7 @@ pub(super) struct Costs {
 impl Default for Costs {
     /// What OWASP recommends; the defaults of the crate, pinned here.
     fn default() -> Self {
-        Self {
-            m: 19 * 1024,
-            t: 2,
-            p: 1,
-        }
+        Self { m: 19 * 1024, t: 2, p: 1 }
     }
 }
 
@@ -240,11 +228,7 @@ impl SlowHash {
         }
         let params =
             Params::try_from(&hash).map_err(|_| "its parameters m, t, p are wrong".to_owned())?;
-        let costs = Costs {
-            m: params.m_cost(),
-            t: params.t_cost(),
-            p: params.p_cost(),
-        };
+        let costs = Costs { m: params.m_cost(), t: params.t_cost(), p: params.p_cost() };
         if costs.m > MAX_M || costs.t > MAX_T || costs.p > MAX_P {
             return Err(format!("it costs more than m={MAX_M},t={MAX_T},p={MAX_P}"));
         }
@@ -257,11 +241,7 @@ impl SlowHash {
         if salt.len() < argon2::MIN_SALT_LEN || tag.len() < 16 {
             return Err("its salt (8 bytes) or tag (16 bytes) is too short".into());
         }
-        Ok(Self {
-            costs,
-            salt: (*salt).into(),
-            tag: tag.as_bytes().into(),
-        })
+        Ok(Self { costs, salt: (*salt).into(), tag: tag.as_bytes().into() })
     }
 }
 

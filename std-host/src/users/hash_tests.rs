@@ -42,14 +42,8 @@ fn digest_is_the_md5_of_the_wire() {
     // "admin", as the protocol's documents show it.
     let digest = parse_digest(b"21232f297a57a5a743894a0e4a801fc3").unwrap();
     assert_eq!(digest_of("admin"), digest);
-    assert_eq!(
-        parse_digest(b"21232F297A57A5A743894A0E4A801FC3"),
-        Some(digest)
-    );
-    assert_eq!(
-        parse_digest(b"21232f297A57a5a743894a0E4a801fC3"),
-        Some(digest)
-    );
+    assert_eq!(parse_digest(b"21232F297A57A5A743894A0E4A801FC3"), Some(digest));
+    assert_eq!(parse_digest(b"21232f297A57a5a743894a0E4a801fC3"), Some(digest));
 }
 
 #[test]
@@ -105,13 +99,9 @@ fn salts_differ() {
 fn the_slow_hash_is_plain_argon2id_of_the_digest() {
     let digest = digest_of("secret");
     let mut tag = [0; 32];
-    Argon2::new(
-        Algorithm::Argon2id,
-        Version::V0x13,
-        Params::new(8, 1, 1, Some(32)).unwrap(),
-    )
-    .hash_password_into(&digest, b"0123456789abcdef", &mut tag)
-    .unwrap();
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8, 1, 1, Some(32)).unwrap())
+        .hash_password_into(&digest, b"0123456789abcdef", &mut tag)
+        .unwrap();
     let text = format!(
         "$argon2id$v=19$m=8,t=1,p=1${}${}",
         Base64Unpadded::encode_string(b"0123456789abcdef"),
@@ -132,29 +122,14 @@ fn malformed_hashes_are_told_apart() {
         ("hunter2".into(), "neither"),
         ("21232f297a57a5a743894a0e4a801fc3".into(), "neither"),
         (format!("$argon2i$v=19$m=8,t=1,p=1${salt}${tag}"), "neither"),
-        (
-            format!("$argon2id$v=16$m=8,t=1,p=1${salt}${tag}"),
-            "version 19",
-        ),
+        (format!("$argon2id$v=16$m=8,t=1,p=1${salt}${tag}"), "version 19"),
         (format!("$argon2id$m=8,t=1,p=1${salt}${tag}"), "version 19"),
         (format!("$argon2id$v=19$m=8,t=1,p=1${salt}"), "cut short"),
         (format!("$argon2id$v=19$m=8,t=1,p=1${salt}$AAEC"), "short"),
-        (
-            format!("$argon2id$v=19$m=8,t=1,p=1${salt}${tag}$x"),
-            "garbled",
-        ),
-        (
-            format!("$argon2id$v=19$m=0,t=1,p=1${salt}${tag}"),
-            "parameters",
-        ),
-        (
-            format!("$argon2id$v=19$m=4294967295,t=1,p=1${salt}${tag}"),
-            "costs more",
-        ),
-        (
-            format!("$argon2id$v=19$m=8,t=4000000,p=1${salt}${tag}"),
-            "costs more",
-        ),
+        (format!("$argon2id$v=19$m=8,t=1,p=1${salt}${tag}$x"), "garbled"),
+        (format!("$argon2id$v=19$m=0,t=1,p=1${salt}${tag}"), "parameters"),
+        (format!("$argon2id$v=19$m=4294967295,t=1,p=1${salt}${tag}"), "costs more"),
+        (format!("$argon2id$v=19$m=8,t=4000000,p=1${salt}${tag}"), "costs more"),
         ("$pgsha256$".into(), "$pgsha256$SALT$TAG"),
         (format!("$pgsha256${salt}"), "$pgsha256$SALT$TAG"),
         (format!("$pgsha256${salt}$AAEC"), "tag"),
@@ -172,9 +147,6 @@ fn generated_secrets_are_long_and_never_the_same() {
     let one = generate_secret().unwrap();
     let two = generate_secret().unwrap();
     assert_eq!(one.len(), 32);
-    assert!(
-        one.bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-    );
+    assert!(one.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
     assert_ne!(one, two);
 }

@@ -54,36 +54,23 @@ pub fn add(
     policy: LoginPolicy,
     password: PasswordSource,
 ) -> Result<Added, Error> {
-    check_name(name).map_err(|problem| Error::Name {
-        name: name.to_owned(),
-        problem,
-    })?;
+    check_name(name).map_err(|problem| Error::Name { name: name.to_owned(), problem })?;
     // Nobody should think of a password before hearing that the name is taken or the file is wrong.
     match file::load(path, Purpose::Editing) {
         Ok(loaded) if loaded.records.iter().any(|known| known.user.name == name) => {
-            return Err(Error::Exists {
-                path: path.to_owned(),
-                name: name.to_owned(),
-            });
+            return Err(Error::Exists { path: path.to_owned(), name: name.to_owned() });
         }
         Ok(_) | Err(Error::Missing { .. }) => {}
         Err(error) => return Err(error),
     }
     // Asking and hashing take their time: not while the file is locked.
     let (stored, secret) = credential(password)?;
-    let user = User {
-        name: name.to_owned(),
-        role,
-        login_policy: policy,
-    };
+    let user = User { name: name.to_owned(), role, login_policy: policy };
     let record = Record { user, stored };
     let mut editor = Editor::open(path, true)?;
     editor.add(&record)?;
     editor.save()?;
-    Ok(Added {
-        user: record.user,
-        secret,
-    })
+    Ok(Added { user: record.user, secret })
 }
 
 /// Removes a user from the file.
@@ -104,10 +91,10 @@ pub fn remove(path: &Path, name: &str) -> Result<(), Error> {
 /// If the file cannot be read.
 pub fn list(path: &Path) -> Result<Vec<Listed>, Error> {
     let loaded = file::load(path, Purpose::Editing)?;
-    let listed = loaded.records.into_iter().map(|record| Listed {
-        user: record.user,
-        scheme: record.stored.scheme(),
-    });
+    let listed = loaded
+        .records
+        .into_iter()
+        .map(|record| Listed { user: record.user, scheme: record.stored.scheme() });
     Ok(listed.collect())
 }
 
@@ -149,11 +136,8 @@ fn first_line(input: impl BufRead) -> Result<Zeroizing<String>, Error> {
 }
 
 fn prompt() -> Result<Zeroizing<String>, Error> {
-    let ask = |what: &str| {
-        rpassword::prompt_password(what)
-            .map(Zeroizing::new)
-            .map_err(no_terminal)
-    };
+    let ask =
+        |what: &str| rpassword::prompt_password(what).map(Zeroizing::new).map_err(no_terminal);
     let first = ask("Password: ")?;
     let second = ask("Again: ")?;
     if *first != *second {

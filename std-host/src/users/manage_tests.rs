@@ -20,34 +20,15 @@ fn message<T>(result: Result<T, Error>) -> String {
 #[test]
 fn add_list_remove() {
     let (_directory, path) = place();
-    let added = add(
-        &path,
-        "ops",
-        Role::Operator,
-        LoginPolicy::Allow,
-        text("pass"),
-    )
-    .unwrap();
+    let added = add(&path, "ops", Role::Operator, LoginPolicy::Allow, text("pass")).unwrap();
     assert!(added.secret.is_none());
-    let device = add(
-        &path,
-        "meter",
-        Role::Device,
-        LoginPolicy::Replace,
-        PasswordSource::Generate,
-    )
-    .unwrap();
+    let device =
+        add(&path, "meter", Role::Device, LoginPolicy::Replace, PasswordSource::Generate).unwrap();
     let secret = device.secret.unwrap();
     let listed = list(&path).unwrap();
     assert_eq!(listed.len(), 2);
-    assert_eq!(
-        (&listed[0].user, listed[0].scheme),
-        (&added.user, "argon2id")
-    );
-    assert_eq!(
-        (&listed[1].user, listed[1].scheme),
-        (&device.user, "generated secret")
-    );
+    assert_eq!((&listed[0].user, listed[0].scheme), (&added.user, "argon2id"));
+    assert_eq!((&listed[1].user, listed[1].scheme), (&device.user, "generated secret"));
 
     let db = UserDb::open(&path).unwrap();
     match db.quick("meter", &digest_of(&secret)) {
@@ -112,10 +93,7 @@ fn the_first_line_is_the_password() {
         assert_eq!(first_line(input.as_bytes()).unwrap().as_str(), expected);
     }
     let longest = "x".repeat(1024);
-    assert_eq!(
-        *first_line(format!("{longest}\r\n").as_bytes()).unwrap(),
-        longest
-    );
+    assert_eq!(*first_line(format!("{longest}\r\n").as_bytes()).unwrap(), longest);
     assert!(message(first_line(format!("{longest}x\n").as_bytes())).contains("longer than 1024"));
     assert!(message(first_line("x".repeat(1 << 20).as_bytes())).contains("longer than 1024"));
     assert!(message(first_line(&b"\xff\n"[..])).contains("cannot read the password"));

@@ -147,10 +147,7 @@ fn check_name(name: &str) -> Result<(), String> {
         return Err("the name is empty: give the user a name".into());
     }
     if name.len() > MAX_NAME {
-        return Err(format!(
-            "the name is {} bytes long: use at most {MAX_NAME}",
-            name.len()
-        ));
+        return Err(format!("the name is {} bytes long: use at most {MAX_NAME}", name.len()));
     }
     if let Some(bad) = name.chars().find(|c| c.is_control()) {
         return Err(format!(

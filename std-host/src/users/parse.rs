@@ -79,12 +79,7 @@ impl Parser<'_> {
     }
 
     fn error(&self, line: usize, entry: Option<String>, problem: String) -> Error {
-        Error::Content {
-            path: self.path.to_owned(),
-            line,
-            entry,
-            problem,
-        }
+        Error::Content { path: self.path.to_owned(), line, entry, problem }
     }
 }
 
@@ -105,11 +100,7 @@ impl<'a> EntryReader<'a> {
             Some(name) if !name.is_empty() => format!("user {name:?}"),
             _ => format!("entry {}", index + 1),
         };
-        Self {
-            parser,
-            table,
-            label,
-        }
+        Self { parser, table, label }
     }
 
     fn read(&self) -> Result<Record, Error> {
@@ -134,16 +125,9 @@ impl<'a> EntryReader<'a> {
         let again = "remove the entry and add the user again with: pulsegate user add";
         let hash = self.required("hash", again)?;
         let stored = Stored::parse(hash).map_err(|what| {
-            self.error(
-                "hash",
-                format!("key \"hash\" is no password hash, {what}; {again}"),
-            )
+            self.error("hash", format!("key \"hash\" is no password hash, {what}; {again}"))
         })?;
-        let user = User {
-            name: name.to_owned(),
-            role,
-            login_policy,
-        };
+        let user = User { name: name.to_owned(), role, login_policy };
         Ok(Record { user, stored })
     }
 

@@ -63,20 +63,11 @@ fn files_without_users_are_good() {
 fn text_that_is_not_toml() {
     let out = "correct the TOML";
     refused(&with("\"a\"", "\"a"), &["line 2", "key \"name\"", out]);
-    refused(
-        &with(ROLE, "role = device"),
-        &["line 3", "key \"role\"", out],
-    );
+    refused(&with(ROLE, "role = device"), &["line 3", "key \"role\"", out]);
     refused(&with(ROLE, "role"), &["line 3", out]);
     refused(&with("[[user]]", "[[user]"), &["line 1", out]);
-    refused(
-        &with(ROLE, "name = \"b\""),
-        &["line 3", "duplicate key", out],
-    );
-    refused(
-        &with(&format!("\"{SLOW}\""), SLOW),
-        &["line 4", "key \"hash\"", out],
-    );
+    refused(&with(ROLE, "name = \"b\""), &["line 3", "duplicate key", out]);
+    refused(&with(&format!("\"{SLOW}\""), SLOW), &["line 4", "key \"hash\"", out]);
 }
 
 #[test]
@@ -87,10 +78,7 @@ fn text_of_another_form() {
     refused(&with("[[user]]", "[user]"), &["line 1", "\"user\"", out]);
     refused(&format!("{good}\n[group]\n"), &["line 6", "\"group\"", out]);
     let out = "the keys are name, role, login, hash";
-    refused(
-        &with("role =", "rule ="),
-        &["line 3", "user \"a\"", "\"rule\"", out],
-    );
+    refused(&with("role =", "rule ="), &["line 3", "user \"a\"", "\"rule\"", out]);
 }
 
 #[test]
@@ -99,26 +87,11 @@ fn keys_that_are_missing_or_of_another_type() {
     refused(&with("name = \"a\"\n", ""), &says);
     let says = ["line 1", "user \"a\"", "\"role\" is missing", "write role"];
     refused(&with(ROLE, ""), &says);
-    let says = [
-        "line 1",
-        "user \"a\"",
-        "\"hash\" is missing",
-        "pulsegate user add",
-    ];
+    let says = ["line 1", "user \"a\"", "\"hash\" is missing", "pulsegate user add"];
     refused(&with(&format!("hash = \"{SLOW}\""), ""), &says);
-    let says = [
-        "line 2",
-        "entry 1",
-        "\"name\" is of type integer",
-        "in quotes",
-    ];
+    let says = ["line 2", "entry 1", "\"name\" is of type integer", "in quotes"];
     refused(&with("\"a\"", "17"), &says);
-    let says = [
-        "line 3",
-        "user \"a\"",
-        "\"role\" is of type array",
-        "in quotes",
-    ];
+    let says = ["line 3", "user \"a\"", "\"role\" is of type array", "in quotes"];
     refused(&with(ROLE, "role = [\"device\"]"), &says);
 }
 
@@ -149,23 +122,14 @@ fn names_that_are_not_allowed() {
 fn values_that_mean_nothing() {
     let role = |role: &str| with("\"device\"", &format!("\"{role}\""));
     let out = "\"operator\", \"device\"";
-    refused(
-        &role("admin"),
-        &["line 3", "user \"a\"", "unknown role \"admin\"", out],
-    );
+    refused(&role("admin"), &["line 3", "user \"a\"", "unknown role \"admin\"", out]);
     refused(&role("Device"), &["line 3", "unknown role \"Device\"", out]);
     let login = with(ROLE, &format!("{ROLE}\nlogin = \"twice\""));
     let out = "\"allow\", \"replace\", \"refuse\"";
-    refused(
-        &login,
-        &["line 4", "user \"a\"", "unknown login \"twice\"", out],
-    );
+    refused(&login, &["line 4", "user \"a\"", "unknown login \"twice\"", out]);
     let out = "pulsegate user add";
     let old = with("v=19", "v=16");
-    refused(
-        &old,
-        &["line 4", "user \"a\"", "key \"hash\"", "version 19", out],
-    );
+    refused(&old, &["line 4", "user \"a\"", "key \"hash\"", "version 19", out]);
     let md5 = with(SLOW, "0cc175b9c0f1b6a831c399e269772661");
     refused(&md5, &["line 4", "user \"a\"", "key \"hash\"", out]);
 }

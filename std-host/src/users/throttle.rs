@@ -89,14 +89,7 @@ impl Throttle {
         let turn = self.turn;
         self.turn += 1;
         self.order.insert(turn, key);
-        self.failures.insert(
-            key,
-            Failures {
-                count,
-                last: now,
-                turn,
-            },
-        );
+        self.failures.insert(key, Failures { count, last: now, turn });
     }
 
     /// A login was right: what failed before was a slip.
