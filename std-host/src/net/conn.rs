@@ -45,6 +45,8 @@ pub struct Conn {
     end: End,
     /// The last read emptied the kernel's buffer; a new readiness event clears this.
     drained: bool,
+    /// The peer's FIN has been announced: a short read is followed by one that shows it.
+    fin_announced: bool,
     finished: bool,
     aborted: bool,
     /// Bytes that were seen and not consumed are still in the kernel.
@@ -69,6 +71,7 @@ impl Conn {
             backlog: None,
             end: End::Open,
             drained: false,
+            fin_announced: false,
             finished: false,
             aborted: false,
             peeked: false,
@@ -84,9 +87,10 @@ impl Conn {
         &mut self.stream
     }
 
-    /// The kernel has news: the next turn reads.
-    pub const fn wake(&mut self) {
+    /// The kernel has news, the peer's FIN among them or not: the next turn reads.
+    pub const fn wake(&mut self, fin: bool) {
         self.drained = false;
+        self.fin_announced |= fin;
     }
 
     /// Whether output waits here for the kernel.
@@ -219,7 +223,7 @@ impl<'a> TcpSocket<'a> {
             Ok(0) => self.conn.end = End::Finished,
             Ok(n) => {
                 // A short read has emptied the kernel's buffer: no need to be told so by another.
-                self.conn.drained = n < most;
+                self.conn.drained = n < most && !self.conn.fin_announced;
                 self.io.read_end += n;
                 // Peeked bytes are seen again and again; they count when they are consumed.
                 self.received += if self.peeking { 0 } else { n };

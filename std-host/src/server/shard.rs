@@ -137,7 +137,10 @@ impl Shard {
                 match event.token() {
                     LISTENER => self.accept_pending = true,
                     WAKER => {}
-                    token => self.socket_ready(SessionId::from_bits(token.0 as u64)),
+                    token => {
+                        let id = SessionId::from_bits(token.0 as u64);
+                        self.socket_ready(id, event.is_read_closed());
+                    }
                 }
             }
             for id in std::mem::take(&mut self.ready) {
@@ -184,11 +187,11 @@ impl Shard {
         self.now = now;
     }
 
-    fn socket_ready(&mut self, id: SessionId) {
+    fn socket_ready(&mut self, id: SessionId, fin: bool) {
         if let Some(Some((current, conn))) = self.conns.get_mut(id.index())
             && *current == id
         {
-            conn.wake();
+            conn.wake(fin);
             self.drive(id);
         }
     }
@@ -357,7 +360,7 @@ impl Shard {
                 continue;
             }
             // Whether its bytes have been announced or not, they count.
-            conn.wake();
+            conn.wake(false);
             let mut socket = TcpSocket::begin_turn(conn, &mut self.io, self.now, true);
             let wants = self.server.judge(self.now, id, &mut socket, TURN_BUDGET);
             socket.end_turn();

@@ -103,8 +103,9 @@ fn silent_after_heartbeat(target: &mut dyn Target) -> Outcome {
 
 fn silent_in_packet(target: &mut dyn Target) -> Outcome {
     let packet = heartbeat().bytes();
-    // In the header, in the command, in the data.
-    let with_data = heartbeat().data(pattern(100)).bytes();
+    // In the header, in the command, in the data. A server with little memory may answer a request before all of
+    // its data has come, so the last one is of a kind that gets no answer.
+    let with_data = Packet::text("[Response]\r\nCommand=Active").data(pattern(100)).bytes();
     let mut clients = Vec::new();
     for part in [&packet[..5], &packet[..20], &with_data[..90]] {
         let mut client = Client::control(target)?;
