@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pulsegate::commands::{clients, ping, serve, simulate, user};
+use pulsegate::commands::{clients, demo, ping, serve, simulate, user};
 
 /// Session server for devices that hold a TCP connection open for days.
 #[derive(Parser)]
@@ -17,6 +17,7 @@ struct Cli {
 enum Command {
     /// Serve devices and operators
     Serve(Box<serve::ServeArgs>),
+    Demo(demo::Args),
     Simulate(Box<simulate::Args>),
     Clients(clients::Args),
     Ping(ping::Args),
@@ -41,6 +42,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     let outcome = runtime.block_on(async {
         match command {
             Command::Serve(args) => serve::run(*args).await,
+            Command::Demo(args) => demo::run(args).await,
             Command::Simulate(args) => simulate::run(*args).await,
             Command::Clients(args) => clients::run(args).await,
             Command::Ping(args) => ping::run(args).await,

@@ -67,14 +67,8 @@ impl fmt::Display for StartError {
     }
 }
 
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Bind(error) => Some(error),
-            Self::System(error) => Some(error),
-        }
-    }
-}
+// The message holds the cause, so there is no source to print a second time.
+impl std::error::Error for StartError {}
 
 /// A session that ended, for those who watch a running server.
 #[derive(Debug, Clone)]

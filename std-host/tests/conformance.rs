@@ -19,23 +19,13 @@ impl Server {
     fn start() -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_pulsegate"))
             .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn"])
-            .args([
-                "--flag-timeout",
-                "600ms",
-                "--idle-timeout",
-                "1s",
-                "--tick",
-                "20ms",
-            ])
+            .args(["--flag-timeout", "600ms", "--idle-timeout", "1s", "--tick", "20ms"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .expect("the command starts");
         // Held from here on, so that a panic below ends the child too.
-        let mut server = Self {
-            child,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-        };
+        let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let stdout = server.child.stdout.take().expect("stdout is piped");
         let (sender, lines) = mpsc::channel();
         // Reads on after the first line: a full pipe would stop the server.
@@ -44,12 +34,10 @@ impl Server {
                 let _ = sender.send(line);
             }
         });
-        let line = lines
-            .recv_timeout(Duration::from_secs(10))
-            .expect("the server says where it listens");
-        let address = line
-            .strip_prefix("listening on ")
-            .expect("the first line is `listening on ADDR:PORT`");
+        let line =
+            lines.recv_timeout(Duration::from_secs(10)).expect("the server says where it listens");
+        let address =
+            line.strip_prefix("listening on ").expect("the first line is `listening on ADDR:PORT`");
         server.address = address.trim().parse().expect("an address and a port");
         server
     }
@@ -74,11 +62,6 @@ fn the_command_keeps_the_wire_contract() {
     let factory =
         || Ok(Box::new(TcpTarget::new(server.address, limits.clone())) as Box<dyn Target>);
     let report = run_parallel(factory, &Options::default());
-    assert!(
-        report.is_success(),
-        "{} of {} cases failed",
-        report.failed(),
-        report.cases.len()
-    );
+    assert!(report.is_success(), "{} of {} cases failed", report.failed(), report.cases.len());
     assert_eq!(report.skipped(), 0, "a host can be asked everything");
 }

@@ -1,6 +1,7 @@
 //! The commands of `pulsegate`, one file each.
 
 pub mod clients;
+pub mod demo;
 pub mod demo_view;
 pub mod ping;
 pub mod serve;

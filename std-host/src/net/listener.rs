@@ -44,11 +44,7 @@ impl fmt::Display for BindError {
     }
 }
 
-impl std::error::Error for BindError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.cause)
-    }
-}
+impl std::error::Error for BindError {}
 
 /// Opens `count` listeners on one address; port 0 picks one port for all. The kernel spreads new
 /// connections over them.

@@ -80,17 +80,11 @@ impl Client {
 
 /// The user for cases that need one; skips them where there is none.
 pub(crate) fn credentials(target: &dyn Target) -> Result<Login, Stop> {
-    target
-        .limits()
-        .login
-        .clone()
-        .ok_or_else(|| Stop::skip("no user to log in as"))
+    target.limits().login.clone().ok_or_else(|| Stop::skip("no user to log in as"))
 }
 
 pub(crate) fn login_request(login: &Login) -> Packet {
-    Packet::request("Login")
-        .key("UserName", &login.user)
-        .key("Password", &login.digest)
+    Packet::request("Login").key("UserName", &login.user).key("Password", &login.digest)
 }
 
 /// Sending.
@@ -166,9 +160,7 @@ impl Client {
     }
 
     pub(crate) fn half_close(&mut self) -> Result<(), Stop> {
-        self.wire
-            .half_close()
-            .map_err(|error| self.fail("to half-close", &error.to_string()))
+        self.wire.half_close().map_err(|error| self.fail("to half-close", &error.to_string()))
     }
 
     fn note(&mut self, bytes: &[u8]) {
@@ -199,10 +191,8 @@ impl Client {
         if reply.command == command && reply.code == code {
             return Ok(reply);
         }
-        let got = format!(
-            "Command={} Code={} Message={:?}",
-            reply.command, reply.code, reply.message
-        );
+        let got =
+            format!("Command={} Code={} Message={:?}", reply.command, reply.code, reply.message);
         Err(self.fail(&format!("a reply with Command={command} Code={code}"), &got))
     }
 
@@ -263,10 +253,10 @@ impl Client {
         };
         match end {
             Received::Closed(how) => Ok(how),
-            Received::Quiet => Err(self.fail(
-                &format!("the connection closed within {time:?}"),
-                "it is still open",
-            )),
+            Received::Quiet => {
+                Err(self
+                    .fail(&format!("the connection closed within {time:?}"), "it is still open"))
+            }
             Received::Bytes(_) => Err(self.fail_bytes(
                 "the connection closed and nothing before",
                 &self.inbox,
@@ -301,10 +291,8 @@ impl Client {
                 self.inbox.extend_from_slice(&buffer[..count]);
                 Ok(())
             }
-            other => Err(self.fail(
-                "more of the reply",
-                &format!("{other:?} after {} bytes", self.inbox.len()),
-            )),
+            other => Err(self
+                .fail("more of the reply", &format!("{other:?} after {} bytes", self.inbox.len()))),
         }
     }
 
@@ -322,21 +310,14 @@ impl Client {
                 Err(WireError::Closed) => break,
                 Err(error) => return Err(self.fail("to send", &error.to_string())),
             }
-            let patience = if part.is_empty() {
-                self.limits.at_once() / 2
-            } else {
-                Duration::ZERO
-            };
+            let patience = if part.is_empty() { self.limits.at_once() / 2 } else { Duration::ZERO };
             match self.fill(patience)? {
                 Received::Closed(_) => break,
                 Received::Quiet if part.is_empty() => break,
                 Received::Quiet | Received::Bytes(_) => {}
             }
         }
-        Ok(self
-            .inbox
-            .first_chunk::<4>()
-            .map(|len| u32::from_le_bytes(*len) as usize))
+        Ok(self.inbox.first_chunk::<4>().map(|len| u32::from_le_bytes(*len) as usize))
     }
 
     /// How many bytes have been read and belong to no reply taken yet.
@@ -405,11 +386,7 @@ impl Client {
 
     pub(crate) fn fail(&self, expected: &str, got: &str) -> Stop {
         let sent = show(&self.sent, self.sent_total);
-        Stop::Fail(Failure {
-            sent,
-            expected: expected.to_owned(),
-            got: got.to_owned(),
-        })
+        Stop::Fail(Failure { sent, expected: expected.to_owned(), got: got.to_owned() })
     }
 
     fn fail_bytes(&self, expected: &str, bytes: &[u8], what: &str) -> Stop {

@@ -33,11 +33,7 @@ impl Stop {
 
     /// A failure that needs no bytes to be understood.
     pub(crate) fn fail(expected: impl Into<String>, got: impl Into<String>) -> Self {
-        Self::Fail(Failure {
-            sent: String::new(),
-            expected: expected.into(),
-            got: got.into(),
-        })
+        Self::Fail(Failure { sent: String::new(), expected: expected.into(), got: got.into() })
     }
 
     /// The same with `context` in front of what was expected.
@@ -75,9 +71,5 @@ pub(crate) fn show(bytes: &[u8], total: usize) -> String {
         let _ = write!(hex, "{byte:02x} ");
     }
     let cut = if total > head.len() { " …" } else { "" };
-    format!(
-        "{total} bytes: {}{cut} \"{}\"{cut}",
-        hex.trim_end(),
-        head.escape_ascii()
-    )
+    format!("{total} bytes: {}{cut} \"{}\"{cut}", hex.trim_end(), head.escape_ascii())
 }

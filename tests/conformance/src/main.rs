@@ -72,11 +72,7 @@ struct Arguments {
 
 impl Arguments {
     fn limits(&self) -> Limits {
-        let base = if self.microcontroller {
-            Limits::microcontroller()
-        } else {
-            Limits::host()
-        };
+        let base = if self.microcontroller { Limits::microcontroller() } else { Limits::host() };
         Limits {
             flag_timeout: self.flag_timeout.unwrap_or(base.flag_timeout),
             idle_timeout: self.idle_timeout.unwrap_or(base.idle_timeout),
@@ -101,9 +97,7 @@ fn main() -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(address) = arguments.server else {
-        bail!("no server given")
-    };
+    let Some(address) = arguments.server else { bail!("no server given") };
     let limits = arguments.limits();
     let translated = arguments.translated;
     let factory = || {
@@ -111,30 +105,18 @@ fn main() -> Result<ExitCode> {
         Ok(Box::new(target) as Box<dyn Target>)
     };
     // No case that runs beside others holds more than four connections.
-    let jobs = arguments
-        .jobs
-        .unwrap_or((limits.max_sessions / 4).clamp(1, 16));
-    let options = Options {
-        filter: arguments.filter.clone(),
-        jobs,
-    };
+    let jobs = arguments.jobs.unwrap_or((limits.max_sessions / 4).clamp(1, 16));
+    let options = Options { filter: arguments.filter.clone(), jobs };
     let report = run_parallel(factory, &options);
-    Ok(if report.is_success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if report.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Reads `500ms`, `60s` or `5m`.
 fn duration(text: &str) -> Result<Duration> {
-    let (number, unit) = text.split_at(
-        text.find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len()),
-    );
-    let number: u64 = number
-        .parse()
-        .with_context(|| format!("{text:?} does not start with a number"))?;
+    let (number, unit) =
+        text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let number: u64 =
+        number.parse().with_context(|| format!("{text:?} does not start with a number"))?;
     match unit {
         "ms" => Ok(Duration::from_millis(number)),
         "s" => Ok(Duration::from_secs(number)),

@@ -20,16 +20,12 @@ impl Packet {
 
     /// A packet with this command text, well-formed or not.
     pub(crate) fn text(text: impl Into<Vec<u8>>) -> Self {
-        Self {
-            text: text.into(),
-            data: Vec::new(),
-        }
+        Self { text: text.into(), data: Vec::new() }
     }
 
     /// Adds a line to the command text.
     pub(crate) fn key(mut self, key: &str, value: impl Display) -> Self {
-        self.text
-            .extend_from_slice(format!("\r\n{key}={value}").as_bytes());
+        self.text.extend_from_slice(format!("\r\n{key}={value}").as_bytes());
         self
     }
 
@@ -46,10 +42,8 @@ impl Packet {
 
     /// The packet as it goes over the wire.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let mut bytes = header(
-            length(4 + self.text.len() + self.data.len()),
-            length(self.text.len()),
-        );
+        let mut bytes =
+            header(length(4 + self.text.len() + self.data.len()), length(self.text.len()));
         bytes.reserve_exact(self.text.len() + self.data.len());
         bytes.extend_from_slice(&self.text);
         bytes.extend_from_slice(&self.data);
@@ -102,13 +96,10 @@ impl Reply {
     /// Reads what follows the total length of a packet, strictly: the form of a reply has no freedom but the text of
     /// its values.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, String> {
-        let (len, rest) = body
-            .split_first_chunk::<4>()
-            .ok_or("a reply with total_len under 4")?;
+        let (len, rest) = body.split_first_chunk::<4>().ok_or("a reply with total_len under 4")?;
         let len = u32::from_le_bytes(*len) as usize;
-        let (text, data) = rest
-            .split_at_checked(len)
-            .ok_or("a reply with command_len over total_len - 4")?;
+        let (text, data) =
+            rest.split_at_checked(len).ok_or("a reply with command_len over total_len - 4")?;
         let text = std::str::from_utf8(text).map_err(|_| "a reply with invalid UTF-8")?;
         if text.ends_with("\r\n") {
             return Err("a reply with CR LF at its end".to_owned());
@@ -122,9 +113,7 @@ impl Reply {
             if line.contains(['\r', '\n']) {
                 return Err("a reply with a lone CR or LF".to_owned());
             }
-            let (key, value) = line
-                .split_once('=')
-                .ok_or("a reply with a line that has no '='")?;
+            let (key, value) = line.split_once('=').ok_or("a reply with a line that has no '='")?;
             keys.push((key.to_owned(), value.to_owned()));
         }
         let mut keys = keys.into_iter().peekable();
@@ -134,9 +123,7 @@ impl Reply {
         let code: u32 = match code.parse() {
             Ok(number) if code.bytes().all(|digit| digit.is_ascii_digit()) => number,
             _ => {
-                return Err(format!(
-                    "a reply with Code={code}, which is no decimal number"
-                ));
+                return Err(format!("a reply with Code={code}, which is no decimal number"));
             }
         };
         let message = named("Message");
@@ -144,21 +131,12 @@ impl Reply {
         if message.is_some() != (code != 0) || keys.iter().any(|(key, _)| key == "Message") {
             return Err("a reply whose Message line does not fit its code and place".to_owned());
         }
-        Ok(Self {
-            command,
-            code,
-            message,
-            keys,
-            data: data.to_vec(),
-        })
+        Ok(Self { command, code, message, keys, data: data.to_vec() })
     }
 
     /// The value of a further key.
     pub(crate) fn key(&self, name: &str) -> Option<&str> {
-        self.keys
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.keys.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -169,10 +147,7 @@ mod tests {
     #[test]
     fn a_packet_is_laid_out_as_on_the_wire() {
         let packet = heartbeat().data([1, 2, 3]).bytes();
-        assert_eq!(
-            packet,
-            b"\x20\0\0\0\x19\0\0\0[Request]\r\nCommand=Active\x01\x02\x03"
-        );
+        assert_eq!(packet, b"\x20\0\0\0\x19\0\0\0[Request]\r\nCommand=Active\x01\x02\x03");
     }
 
     fn parse(text: &str) -> Result<Reply, String> {

@@ -19,25 +19,15 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            filter: None,
-            jobs: 16,
-        }
+        Self { filter: None, jobs: 16 }
     }
 }
 
 impl Options {
     fn selected(&self, exclusive: bool) -> Vec<&'static Case> {
-        let wanted = |case: &&Case| {
-            self.filter
-                .as_deref()
-                .is_none_or(|part| case.name.contains(part))
-        };
-        cases()
-            .iter()
-            .filter(|case| case.exclusive == exclusive)
-            .filter(wanted)
-            .collect()
+        let wanted =
+            |case: &&Case| self.filter.as_deref().is_none_or(|part| case.name.contains(part));
+        cases().iter().filter(|case| case.exclusive == exclusive).filter(wanted).collect()
     }
 }
 
@@ -76,19 +66,13 @@ impl Report {
     /// How many cases broke a rule.
     #[must_use]
     pub fn failed(&self) -> usize {
-        self.cases
-            .iter()
-            .filter(|case| matches!(case.verdict, Verdict::Failed(_)))
-            .count()
+        self.cases.iter().filter(|case| matches!(case.verdict, Verdict::Failed(_))).count()
     }
 
     /// How many cases the target could not be asked.
     #[must_use]
     pub fn skipped(&self) -> usize {
-        self.cases
-            .iter()
-            .filter(|case| matches!(case.verdict, Verdict::Skipped(_)))
-            .count()
+        self.cases.iter().filter(|case| matches!(case.verdict, Verdict::Skipped(_))).count()
     }
 
     /// How many cases went as they must.
@@ -104,12 +88,7 @@ impl Report {
     }
 
     fn add(&mut self, case: CaseReport) {
-        let CaseReport {
-            name,
-            section,
-            verdict,
-            took,
-        } = &case;
+        let CaseReport { name, section, verdict, took } = &case;
         let ms = took.as_millis();
         match verdict {
             Verdict::Passed => println!("ok    {name} (section {section}, {ms} ms)"),
@@ -122,12 +101,7 @@ impl Report {
     }
 
     fn summary(&self) {
-        println!(
-            "{} passed, {} failed, {} skipped",
-            self.passed(),
-            self.failed(),
-            self.skipped()
-        );
+        println!("{} passed, {} failed, {} skipped", self.passed(), self.failed(), self.skipped());
     }
 }
 
@@ -138,11 +112,7 @@ pub fn run(
     options: &Options,
 ) -> Report {
     let mut report = Report::default();
-    for case in options
-        .selected(false)
-        .into_iter()
-        .chain(options.selected(true))
-    {
+    for case in options.selected(false).into_iter().chain(options.selected(true)) {
         report.add(run_case(case, factory()));
     }
     report.summary();
@@ -192,10 +162,5 @@ fn run_case(case: &'static Case, target: Result<Box<dyn Target>, String>) -> Cas
         Err(Stop::Fail(failure)) => Verdict::Failed(failure),
         Err(Stop::Skip(why)) => Verdict::Skipped(why),
     };
-    CaseReport {
-        name: case.name,
-        section: case.section,
-        verdict,
-        took: start.elapsed(),
-    }
+    CaseReport { name: case.name, section: case.section, verdict, took: start.elapsed() }
 }

@@ -111,10 +111,7 @@ impl Login {
     /// A user with a password in clear.
     #[must_use]
     pub fn new(user: &str, password: &str) -> Self {
-        Self {
-            user: user.to_owned(),
-            digest: format!("{:x}", md5::compute(password)),
-        }
+        Self { user: user.to_owned(), digest: format!("{:x}", md5::compute(password)) }
     }
 }
 

@@ -21,12 +21,7 @@ impl TcpTarget {
     /// A server at `address` that runs with `limits`.
     #[must_use]
     pub fn new(address: SocketAddr, limits: Limits) -> Self {
-        Self {
-            address,
-            limits,
-            translated: false,
-            clock: Rc::new(RealClock(Instant::now())),
-        }
+        Self { address, limits, translated: false, clock: Rc::new(RealClock(Instant::now())) }
     }
 
     /// Says that something between client and server (an emulator's port forwarding) changes addresses, so that the
@@ -39,10 +34,7 @@ impl TcpTarget {
 
     fn open(&self, window: Option<usize>) -> Result<Box<dyn Wire>, WireError> {
         let stream = connect(self.address, window, self.limits.reply_timeout).map_err(broken)?;
-        Ok(Box::new(TcpWire {
-            stream,
-            translated: self.translated,
-        }))
+        Ok(Box::new(TcpWire { stream, translated: self.translated }))
     }
 }
 
@@ -102,9 +94,7 @@ impl Wire for TcpWire {
         let deadline = Instant::now() + timeout;
         let mut accepted = 0;
         while accepted < bytes.len() {
-            self.stream
-                .set_write_timeout(Some(remaining(deadline)))
-                .map_err(broken)?;
+            self.stream.set_write_timeout(Some(remaining(deadline))).map_err(broken)?;
             match self.stream.write(&bytes[accepted..]) {
                 Ok(count) => accepted += count,
                 Err(error) if is_timeout(&error) => {}
@@ -121,9 +111,7 @@ impl Wire for TcpWire {
     fn recv(&mut self, buffer: &mut [u8], timeout: Duration) -> Result<Received, WireError> {
         let deadline = Instant::now() + timeout;
         loop {
-            self.stream
-                .set_read_timeout(Some(remaining(deadline)))
-                .map_err(broken)?;
+            self.stream.set_read_timeout(Some(remaining(deadline))).map_err(broken)?;
             match self.stream.read(buffer) {
                 Ok(0) => return Ok(Received::Closed(Closed::Eof)),
                 Ok(count) => return Ok(Received::Bytes(count)),
@@ -138,12 +126,10 @@ impl Wire for TcpWire {
     }
 
     fn half_close(&mut self) -> Result<(), WireError> {
-        self.stream
-            .shutdown(Shutdown::Write)
-            .map_err(|error| match error.kind() {
-                ErrorKind::NotConnected => WireError::Closed,
-                _ => broken(error),
-            })
+        self.stream.shutdown(Shutdown::Write).map_err(|error| match error.kind() {
+            ErrorKind::NotConnected => WireError::Closed,
+            _ => broken(error),
+        })
     }
 
     fn endpoints(&self) -> Option<Endpoints> {
@@ -158,16 +144,11 @@ impl Wire for TcpWire {
 
 /// What is left until the deadline; a socket timeout of zero would mean none at all.
 fn remaining(deadline: Instant) -> Duration {
-    deadline
-        .saturating_duration_since(Instant::now())
-        .max(Duration::from_millis(1))
+    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }
 
 fn is_timeout(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-    )
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 
 fn is_closed(error: &std::io::Error) -> bool {

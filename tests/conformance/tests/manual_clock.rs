@@ -87,14 +87,8 @@ impl Target for Model {
     fn connect(&mut self) -> Result<Box<dyn Wire>, WireError> {
         let mut world = self.world.0.borrow_mut();
         let alive_at = world.now;
-        world.connections.push(Connection {
-            alive_at,
-            ..Connection::default()
-        });
-        Ok(Box::new(Line {
-            index: world.connections.len() - 1,
-            world: self.world.clone(),
-        }))
+        world.connections.push(Connection { alive_at, ..Connection::default() });
+        Ok(Box::new(Line { index: world.connections.len() - 1, world: self.world.clone() }))
     }
 
     fn limits(&self) -> &Limits {
@@ -153,31 +147,15 @@ impl Wire for Line {
 }
 
 fn timing(percent: u32) -> Report {
-    let limits = Limits {
-        login: None,
-        slack: Duration::from_millis(100),
-        ..Limits::microcontroller()
-    };
+    let limits =
+        Limits { login: None, slack: Duration::from_millis(100), ..Limits::microcontroller() };
     let factory = || {
-        let world = World {
-            now: Duration::ZERO,
-            limits: limits.clone(),
-            percent,
-            connections: Vec::new(),
-        };
+        let world =
+            World { now: Duration::ZERO, limits: limits.clone(), percent, connections: Vec::new() };
         let world = Handle(Rc::new(RefCell::new(world)));
-        Ok(Box::new(Model {
-            world,
-            limits: limits.clone(),
-        }) as Box<dyn Target>)
+        Ok(Box::new(Model { world, limits: limits.clone() }) as Box<dyn Target>)
     };
-    run(
-        factory,
-        &Options {
-            filter: Some("timing/".to_owned()),
-            jobs: 1,
-        },
-    )
+    run(factory, &Options { filter: Some("timing/".to_owned()), jobs: 1 })
 }
 
 #[test]

@@ -100,12 +100,14 @@ pub struct DemoSummary {
     pub connections: u64,
     /// Heartbeats that were answered.
     pub heartbeats: u64,
-    /// Dark connections that the sweep closed within the tick.
+    /// Silent sessions that the sweep closed within the tick.
     pub on_time: u64,
-    /// Dark connections that it closed later.
+    /// Silent sessions that it closed later.
     pub late: u64,
     /// Dark connections that were closed before the idle timeout.
     pub early: u64,
+    /// Dark connections that were due and not closed.
+    pub missed: u64,
     /// Live connections that were closed.
     pub false_closes: u64,
     /// The worst close against its deadline, in microseconds.
@@ -118,14 +120,15 @@ pub struct DemoSummary {
 
 impl fmt::Display for DemoSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let swept = self.on_time + self.late + self.early;
+        let swept = self.on_time + self.late;
         writeln!(f, "devices                {}", self.devices)?;
         writeln!(f, "connections made       {}", self.connections)?;
         writeln!(f, "heartbeats answered    {}", self.heartbeats)?;
         writeln!(f, "closed by the sweep    {swept}")?;
         writeln!(f, "  on time              {}", self.on_time)?;
-        writeln!(f, "  late                 {}", self.late)?;
+        writeln!(f, "  late                 {} (0 expected)", self.late)?;
         writeln!(f, "  early                {} (0 expected)", self.early)?;
+        writeln!(f, "silent, not closed     {} (0 expected)", self.missed)?;
         writeln!(f, "live, closed falsely   {} (0 expected)", self.false_closes)?;
         writeln!(f, "worst lateness         {}", lateness(self.worst_lateness_us))?;
         let ms = |time: Duration| time.as_secs_f64() * 1000.0;

@@ -8,38 +8,18 @@ use crate::target::Target;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("command/malformed_text", "3", malformed),
-    Case::new(
-        "command/malformed_text_on_throughput",
-        "3",
-        malformed_on_throughput,
-    ),
-    Case::new(
-        "command/first_line_in_any_case",
-        "3",
-        first_line_in_any_case,
-    ),
+    Case::new("command/malformed_text_on_throughput", "3", malformed_on_throughput),
+    Case::new("command/first_line_in_any_case", "3", first_line_in_any_case),
     Case::new("command/keys_in_any_case", "3", keys_in_any_case),
-    Case::new(
-        "command/names_in_any_case_are_spelled_back",
-        "3",
-        spelled_back,
-    ),
+    Case::new("command/names_in_any_case_are_spelled_back", "3", spelled_back),
     Case::new("command/order_of_keys_is_free", "3", order_of_keys),
     Case::new("command/empty_lines_and_last_crlf", "3", empty_lines),
     Case::new("command/unknown_keys_are_ignored", "3", unknown_keys),
     Case::new("command/value_with_equals_sign", "3", value_with_equals),
     Case::new("command/missing_command", "3", missing_command),
     Case::new("command/numbers_that_do_not_parse", "3", bad_numbers),
-    Case::new(
-        "command/response_is_no_request",
-        "12",
-        response_is_no_request,
-    ),
-    Case::new(
-        "command/response_is_no_request_after_login",
-        "12",
-        response_after_login,
-    ),
+    Case::new("command/response_is_no_request", "12", response_is_no_request),
+    Case::new("command/response_is_no_request_after_login", "12", response_after_login),
 ];
 
 const MALFORMED: &[&[u8]] = &[
@@ -70,9 +50,7 @@ fn malformed(target: &mut dyn Target) -> Outcome {
         let mut client = Client::control(target)?;
         client.alive()?;
         client.send_packet(&Packet::text(*text).data(pattern(10)))?;
-        client
-            .expect_fatal("", 3)
-            .map_err(|stop| stop.within(&context))?;
+        client.expect_fatal("", 3).map_err(|stop| stop.within(&context))?;
     }
     Ok(())
 }
@@ -89,22 +67,14 @@ fn malformed_on_throughput(target: &mut dyn Target) -> Outcome {
 fn first_line_in_any_case(target: &mut dyn Target) -> Outcome {
     let mut client = Client::control(target)?;
     for first in ["[request]", "[REQUEST]", "[rEqUeSt]"] {
-        client.ask(
-            &Packet::text(format!("{first}\r\nCommand=Active")),
-            "Active",
-            0,
-        )?;
+        client.ask(&Packet::text(format!("{first}\r\nCommand=Active")), "Active", 0)?;
     }
     Ok(())
 }
 
 fn keys_in_any_case(target: &mut dyn Target) -> Outcome {
     let mut client = Client::throughput(target)?;
-    for (command, count) in [
-        ("command", "count"),
-        ("COMMAND", "COUNT"),
-        ("cOmmand", "coUNt"),
-    ] {
+    for (command, count) in [("command", "count"), ("COMMAND", "COUNT"), ("cOmmand", "coUNt")] {
         let packet = Packet::text(format!("[Request]\r\n{command}=CyclePacket\r\n{count}=7"));
         let reply = client.ask(&packet, "CyclePacket", 0)?;
         if reply.key("Count") != Some("8") {
@@ -123,14 +93,8 @@ fn spelled_back(target: &mut dyn Target) -> Outcome {
         client.ask(&Packet::request(name), name, 8)?;
     }
     let mut client = Client::throughput(target)?;
-    client.ask(
-        &Packet::request("cyclePACKET").key("Count", 1),
-        "cyclePACKET",
-        0,
-    )?;
-    client
-        .ask(&Packet::request("cyclePACKET"), "cyclePACKET", 6)
-        .map(|_| ())
+    client.ask(&Packet::request("cyclePACKET").key("Count", 1), "cyclePACKET", 0)?;
+    client.ask(&Packet::request("cyclePACKET"), "cyclePACKET", 6).map(|_| ())
 }
 
 fn order_of_keys(target: &mut dyn Target) -> Outcome {
@@ -162,41 +126,21 @@ fn empty_lines(target: &mut dyn Target) -> Outcome {
 
 fn unknown_keys(target: &mut dyn Target) -> Outcome {
     let mut client = Client::control(target)?;
-    let packet = Packet::request("Active")
-        .key("Color", "red")
-        .key("Grüße", "an alle")
-        .key("Item", 1);
+    let packet =
+        Packet::request("Active").key("Color", "red").key("Grüße", "an alle").key("Item", 1);
     client.ask(&packet.key("Item", 2), "Active", 0)?;
     client
-        .ask(
-            &Packet::request("Active")
-                .key("Commander", "x")
-                .key("Code", 3),
-            "Active",
-            0,
-        )
+        .ask(&Packet::request("Active").key("Commander", "x").key("Code", 3), "Active", 0)
         .map(|_| ())
 }
 
 /// A value is all that follows the first '=', no less.
 fn value_with_equals(target: &mut dyn Target) -> Outcome {
     let mut client = Client::control(target)?;
-    client.ask(
-        &Packet::request("Active")
-            .key("Name", "a=b==")
-            .key("Other", "="),
-        "Active",
-        0,
-    )?;
+    client.ask(&Packet::request("Active").key("Name", "a=b==").key("Other", "="), "Active", 0)?;
     client.ask(&Packet::request("Active=x=="), "Active=x==", 8)?;
     let mut client = Client::throughput(target)?;
-    client
-        .ask(
-            &Packet::request("CyclePacket").key("Count", "4=1"),
-            "CyclePacket",
-            6,
-        )
-        .map(|_| ())
+    client.ask(&Packet::request("CyclePacket").key("Count", "4=1"), "CyclePacket", 6).map(|_| ())
 }
 
 /// Not even right after a command that could be taken for it.
@@ -208,19 +152,9 @@ fn missing_command(target: &mut dyn Target) -> Outcome {
     client.ask(&without.data(pattern(700)), "", 5)?;
     client.alive()?;
     let mut client = Client::throughput(target)?;
-    client.ask(
-        &Packet::request("CyclePacket").key("Count", 1),
-        "CyclePacket",
-        0,
-    )?;
+    client.ask(&Packet::request("CyclePacket").key("Count", 1), "CyclePacket", 0)?;
     client.ask(&Packet::text("[Request]\r\nCount=1"), "", 5)?;
-    client
-        .ask(
-            &Packet::request("CyclePacket").key("Count", 1),
-            "CyclePacket",
-            0,
-        )
-        .map(|_| ())
+    client.ask(&Packet::request("CyclePacket").key("Count", 1), "CyclePacket", 0).map(|_| ())
 }
 
 fn bad_numbers(target: &mut dyn Target) -> Outcome {
@@ -273,7 +207,5 @@ fn responses_are_ignored(client: &mut Client) -> Outcome {
     client.alive()?;
     client.send_packet(&Packet::text("[Response]\r\nCommand=Active"))?;
     client.send_packet(&plain.data(pattern(3)))?;
-    client
-        .ask(&Packet::request("acTIVE"), "acTIVE", 0)
-        .map(|_| ())
+    client.ask(&Packet::request("acTIVE"), "acTIVE", 0).map(|_| ())
 }

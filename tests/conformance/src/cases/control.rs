@@ -11,18 +11,9 @@ use crate::target::Target;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("control/heartbeat_data_is_discarded", "2", heartbeat_data),
-    Case::new(
-        "control/list_is_well_formed_for_several_at_once",
-        "6",
-        several_lists,
-    ),
+    Case::new("control/list_is_well_formed_for_several_at_once", "6", several_lists),
     Case::new("control/list_with_bad_selection", "6", bad_selection),
-    Case::new(
-        "control/list_shows_every_kind_of_connection",
-        "6",
-        every_kind,
-    )
-    .alone(),
+    Case::new("control/list_shows_every_kind_of_connection", "6", every_kind).alone(),
     Case::new("control/list_times", "6", times).alone(),
     Case::new("control/closed_connections_leave_the_list", "6", leaving).alone(),
     Case::new("control/long_list_is_exact", "6", long_list).alone(),
@@ -33,17 +24,7 @@ fn heartbeat_data(target: &mut dyn Target) -> Outcome {
     let limits = target.limits().clone();
     let nearly_all = MAX_TOTAL - 4 - heartbeat().text_len() - 1;
     let mut client = Client::control(target)?;
-    for size in [
-        0,
-        1,
-        511,
-        512,
-        513,
-        4096,
-        64 * 1024,
-        1024 * 1024,
-        nearly_all,
-    ] {
+    for size in [0, 1, 511, 512, 513, 4096, 64 * 1024, 1024 * 1024, nearly_all] {
         if size > limits.max_data {
             break;
         }
@@ -62,9 +43,7 @@ fn heartbeat_data(target: &mut dyn Target) -> Outcome {
 /// The lists are made one at a time; whoever must wait gets his in the end, and the others' stay whole.
 fn several_lists(target: &mut dyn Target) -> Outcome {
     let count = target.limits().max_sessions.min(4);
-    let mut watchers = (0..count)
-        .map(|_| Watcher::new(target))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut watchers = (0..count).map(|_| Watcher::new(target)).collect::<Result<Vec<_>, _>>()?;
     let requests = Packet::request("GetClients").bytes().repeat(3);
     for watcher in &mut watchers {
         watcher.client.send(&requests)?;
@@ -75,9 +54,7 @@ fn several_lists(target: &mut dyn Target) -> Outcome {
             let rows = watcher.read(&reply)?;
             let me = watcher.who();
             if !rows.iter().any(|row| row.who == me) {
-                return Err(watcher
-                    .client
-                    .fail(&format!("a row {me:?}"), &format!("{rows:?}")));
+                return Err(watcher.client.fail(&format!("a row {me:?}"), &format!("{rows:?}")));
             }
         }
         watcher.client.alive()?;
@@ -95,11 +72,7 @@ fn bad_selection(target: &mut dyn Target) -> Outcome {
                 .map_err(|stop| stop.within(&format!("{key}={value}")))?;
         }
     }
-    client.ask(
-        &Packet::request("GetClients").key("Offset", "0"),
-        "GetClients",
-        0,
-    )?;
+    client.ask(&Packet::request("GetClients").key("Offset", "0"), "GetClients", 0)?;
     client.alive()
 }
 
@@ -140,26 +113,18 @@ fn times(target: &mut dyn Target) -> Outcome {
     watcher.client.sleep(pause);
     let after = watcher.settle(&expected)?;
     let passed = pause.as_millis() as u64;
-    for (row, later) in before
-        .iter()
-        .flat_map(|row| after.iter().map(move |later| (row, later)))
-    {
+    for (row, later) in before.iter().flat_map(|row| after.iter().map(move |later| (row, later))) {
         if row.who != later.who {
             continue;
         }
         if row.connected != later.connected {
-            return Err(watcher.client.fail(
-                "the same connect time in both lists",
-                &format!("{row:?}, {later:?}"),
-            ));
+            return Err(watcher
+                .client
+                .fail("the same connect time in both lists", &format!("{row:?}, {later:?}")));
         }
         let moved = later.active.abs_diff(row.active);
         let own = row.who == watcher.who();
-        let right = if own {
-            moved.saturating_add(tolerance / 4) >= passed
-        } else {
-            moved == 0
-        };
+        let right = if own { moved.saturating_add(tolerance / 4) >= passed } else { moved == 0 };
         if !right {
             let rule = if own {
                 "own last-active time to advance"
@@ -182,12 +147,8 @@ fn leaving(target: &mut dyn Target) -> Outcome {
     let second = Client::control(target)?;
     let third = Client::throughput(target)?;
     let kept = who(&third, "Throughput", "");
-    let all = [
-        watcher.who(),
-        who(&first, "Throughput", ""),
-        who(&second, "Control", ""),
-        kept.clone(),
-    ];
+    let all =
+        [watcher.who(), who(&first, "Throughput", ""), who(&second, "Control", ""), kept.clone()];
     watcher.settle(&all)?;
     drop(second);
     drop(first);
@@ -204,9 +165,7 @@ fn long_list(target: &mut dyn Target) -> Outcome {
     let (others, expected) = crowd(target, &watcher, count)?;
     let rows = watcher.settle(&expected)?;
     // The order is free, but a second list must be as exact, also when two are asked for at once.
-    watcher
-        .client
-        .send(&Packet::request("GetClients").bytes().repeat(2))?;
+    watcher.client.send(&Packet::request("GetClients").bytes().repeat(2))?;
     for _ in 0..2 {
         let reply = watcher.client.expect("GetClients", 0)?;
         same(&watcher, &rows, &watcher.read(&reply)?)?;
@@ -243,13 +202,8 @@ fn crowd(
     watcher: &Watcher,
     count: usize,
 ) -> Result<(Vec<Client>, Vec<Who>), Stop> {
-    let others = (1..count)
-        .map(|_| Client::throughput(target))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut expected: Vec<_> = others
-        .iter()
-        .map(|client| who(client, "Throughput", ""))
-        .collect();
+    let others = (1..count).map(|_| Client::throughput(target)).collect::<Result<Vec<_>, _>>()?;
+    let mut expected: Vec<_> = others.iter().map(|client| who(client, "Throughput", "")).collect();
     expected.push(watcher.who());
     Ok((others, expected))
 }
@@ -258,16 +212,14 @@ fn crowd(
 fn same(watcher: &Watcher, expected: &[Row], got: &[Row]) -> Outcome {
     let differs = |(at, (one, other)): (usize, (&Row, &Row))| (one.who != other.who).then_some(at);
     if expected.len() != got.len() {
-        return Err(watcher.client.fail(
-            &format!("{} rows", expected.len()),
-            &format!("{} rows", got.len()),
-        ));
+        return Err(watcher
+            .client
+            .fail(&format!("{} rows", expected.len()), &format!("{} rows", got.len())));
     }
     match expected.iter().zip(got).enumerate().find_map(differs) {
         None => Ok(()),
-        Some(at) => Err(watcher.client.fail(
-            &format!("row {at}: {:?}", expected[at]),
-            &format!("{:?}", got[at]),
-        )),
+        Some(at) => Err(watcher
+            .client
+            .fail(&format!("row {at}: {:?}", expected[at]), &format!("{:?}", got[at]))),
     }
 }

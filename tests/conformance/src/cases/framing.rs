@@ -9,36 +9,20 @@ use crate::target::Target;
 pub(super) const CASES: &[Case] = &[
     Case::new("framing/flag_alone_or_glued", "1", flag_alone_or_glued),
     Case::new("framing/unknown_flag_closes_at_once", "1", unknown_flag),
-    Case::new(
-        "framing/switched_off_flag_closes_at_once",
-        "1",
-        switched_off_flag,
-    ),
+    Case::new("framing/switched_off_flag_closes_at_once", "1", switched_off_flag),
     Case::new("framing/split_at_every_byte", "2", split_at_every_byte),
     Case::new("framing/byte_by_byte", "2", byte_by_byte),
     Case::new("framing/data_split_at_every_byte", "2", data_split),
     Case::new("framing/many_packets_glued", "2", many_glued),
     Case::new("framing/packets_and_segments_out_of_step", "2", out_of_step),
     Case::new("framing/total_len_over_10_mib", "2", total_len_over_limit),
-    Case::new(
-        "framing/total_len_of_10_mib_is_accepted",
-        "2",
-        total_len_at_limit,
-    ),
+    Case::new("framing/total_len_of_10_mib_is_accepted", "2", total_len_at_limit),
     Case::new("framing/total_len_under_4", "2", total_len_under_4),
-    Case::new(
-        "framing/command_len_over_total_len",
-        "2",
-        command_len_over_total,
-    ),
+    Case::new("framing/command_len_over_total_len", "2", command_len_over_total),
     Case::new("framing/command_over_limit", "2", command_over_limit),
     Case::new("framing/command_at_limit", "2", command_at_limit),
     Case::new("framing/big_endian_lengths_are_named", "2", big_endian),
-    Case::new(
-        "framing/length_error_on_throughput",
-        "2",
-        length_error_on_throughput,
-    ),
+    Case::new("framing/length_error_on_throughput", "2", length_error_on_throughput),
 ];
 
 fn flag_alone_or_glued(target: &mut dyn Target) -> Outcome {
@@ -90,9 +74,7 @@ fn split_at_every_byte(target: &mut dyn Target) -> Outcome {
     for at in 1..packet.len() {
         let (head, tail) = packet.split_at(at);
         client.send_parts([head, tail])?;
-        client
-            .expect("Active", 0)
-            .map_err(|stop| stop.within(&format!("split at {at}")))?;
+        client.expect("Active", 0).map_err(|stop| stop.within(&format!("split at {at}")))?;
     }
     Ok(())
 }
@@ -108,9 +90,7 @@ fn byte_by_byte(target: &mut dyn Target) -> Outcome {
 
 fn data_split(target: &mut dyn Target) -> Outcome {
     let data = pattern(12);
-    let packet = Packet::request("CyclePacket")
-        .key("Count", 1)
-        .data(data.clone());
+    let packet = Packet::request("CyclePacket").key("Count", 1).data(data.clone());
     let bytes = packet.bytes();
     let mut client = Client::throughput(target)?;
     for at in 8 + packet.text_len()..bytes.len() {
@@ -118,10 +98,9 @@ fn data_split(target: &mut dyn Target) -> Outcome {
         client.send_parts([head, tail])?;
         let reply = client.expect("CyclePacket", 0)?;
         if reply.data != data {
-            return Err(client.fail(
-                &format!("the data back, split at {at}"),
-                &format!("{reply:?}"),
-            ));
+            return Err(
+                client.fail(&format!("the data back, split at {at}"), &format!("{reply:?}"))
+            );
         }
     }
     Ok(())
@@ -151,10 +130,9 @@ fn out_of_step(target: &mut dyn Target) -> Outcome {
             let reply = client.expect("CyclePacket", 0)?;
             let wanted = (number + 1).to_string();
             if reply.key("Count") != Some(wanted.as_str()) || reply.data != pattern(number) {
-                return Err(client.fail(
-                    &format!("reply {number} in its turn"),
-                    &format!("{reply:?}"),
-                ));
+                return Err(
+                    client.fail(&format!("reply {number} in its turn"), &format!("{reply:?}"))
+                );
             }
         }
     }
@@ -163,9 +141,7 @@ fn out_of_step(target: &mut dyn Target) -> Outcome {
 
 /// A packet whose data is as long as its number says.
 fn cycle(number: usize) -> Packet {
-    Packet::request("CyclePacket")
-        .key("Count", number)
-        .data(pattern(number))
+    Packet::request("CyclePacket").key("Count", number).data(pattern(number))
 }
 
 fn total_len_over_limit(target: &mut dyn Target) -> Outcome {
@@ -179,9 +155,7 @@ fn total_len_at_limit(target: &mut dyn Target) -> Outcome {
     let packet = heartbeat();
     let room = MAX_TOTAL - 4 - packet.text_len();
     if target.limits().max_data < room {
-        return Err(Stop::skip(
-            "10 MiB is more data than the target is to be sent",
-        ));
+        return Err(Stop::skip("10 MiB is more data than the target is to be sent"));
     }
     let mut client = Client::control(target)?;
     client.send_while_reading(&packet.data(pattern(room)))?;
@@ -236,21 +210,11 @@ fn big_endian(target: &mut dyn Target) -> Outcome {
     let mut swapped = heartbeat().bytes();
     swapped[..4].reverse();
     swapped[4..8].reverse();
-    for (bytes, named) in [
-        (swapped.as_slice(), true),
-        (&swapped[..8], true),
-        (&[0xff; 8], false),
-    ] {
+    for (bytes, named) in [(swapped.as_slice(), true), (&swapped[..8], true), (&[0xff; 8], false)] {
         let mut client = Client::control(target)?;
         client.send(bytes)?;
         let reply = client.expect_fatal("", 2)?;
-        if reply
-            .message
-            .as_deref()
-            .unwrap_or_default()
-            .contains("big-endian")
-            != named
-        {
+        if reply.message.as_deref().unwrap_or_default().contains("big-endian") != named {
             let expected = if named {
                 "a Message with \"big-endian\""
             } else {

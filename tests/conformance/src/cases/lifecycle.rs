@@ -10,68 +10,19 @@ use crate::packet::{Packet, header, heartbeat, pattern};
 use crate::target::{Login, Target};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new(
-        "lifecycle/reply_survives_junk_behind_bad_length",
-        "2",
-        junk_behind_bad_length,
-    ),
-    Case::new(
-        "lifecycle/reply_survives_junk_behind_bad_text",
-        "2",
-        junk_behind_bad_text,
-    ),
-    Case::new(
-        "lifecycle/reply_survives_junk_behind_unknown_command",
-        "2",
-        junk_behind_unknown,
-    ),
-    Case::new(
-        "lifecycle/reply_survives_junk_behind_third_login",
-        "2",
-        junk_behind_third_login,
-    ),
-    Case::new(
-        "lifecycle/nothing_is_answered_behind_a_fatal_packet",
-        "2",
-        nothing_behind_fatal,
-    ),
-    Case::new(
-        "lifecycle/half_close_gets_all_answers",
-        "5",
-        half_close_answers,
-    ),
-    Case::new(
-        "lifecycle/half_close_gets_the_login_answer",
-        "5",
-        half_close_login,
-    ),
-    Case::new(
-        "lifecycle/half_close_gets_the_whole_echo",
-        "5",
-        half_close_echo,
-    ),
-    Case::new(
-        "lifecycle/half_close_in_mid_packet",
-        "5",
-        half_close_in_packet,
-    ),
-    Case::new(
-        "lifecycle/half_close_with_nothing_owed",
-        "5",
-        half_close_nothing,
-    ),
-    Case::new(
-        "lifecycle/stuck_neighbours_do_no_harm",
-        "1",
-        stuck_neighbours,
-    ),
+    Case::new("lifecycle/reply_survives_junk_behind_bad_length", "2", junk_behind_bad_length),
+    Case::new("lifecycle/reply_survives_junk_behind_bad_text", "2", junk_behind_bad_text),
+    Case::new("lifecycle/reply_survives_junk_behind_unknown_command", "2", junk_behind_unknown),
+    Case::new("lifecycle/reply_survives_junk_behind_third_login", "2", junk_behind_third_login),
+    Case::new("lifecycle/nothing_is_answered_behind_a_fatal_packet", "2", nothing_behind_fatal),
+    Case::new("lifecycle/half_close_gets_all_answers", "5", half_close_answers),
+    Case::new("lifecycle/half_close_gets_the_login_answer", "5", half_close_login),
+    Case::new("lifecycle/half_close_gets_the_whole_echo", "5", half_close_echo),
+    Case::new("lifecycle/half_close_in_mid_packet", "5", half_close_in_packet),
+    Case::new("lifecycle/half_close_with_nothing_owed", "5", half_close_nothing),
+    Case::new("lifecycle/stuck_neighbours_do_no_harm", "1", stuck_neighbours),
     Case::new("lifecycle/many_connections_at_once", "1", many_at_once).alone(),
-    Case::new(
-        "lifecycle/broken_off_connections_leave_nothing",
-        "1",
-        broken_off,
-    )
-    .alone(),
+    Case::new("lifecycle/broken_off_connections_leave_nothing", "1", broken_off).alone(),
 ];
 
 /// More than a small server's buffers hold, less than the 64 KiB that it owes to read on for.
@@ -86,9 +37,7 @@ fn with_junk(client: &mut Client, fatal: &[u8], command: &str, code: u32) -> Out
     client.send(&[fatal, first].concat())?;
     for part in rest.chunks(JUNK / 4) {
         client.sleep(Duration::from_millis(50));
-        client
-            .send(part)
-            .map_err(|stop| stop.within("reading on behind a fatal packet"))?;
+        client.send(part).map_err(|stop| stop.within("reading on behind a fatal packet"))?;
     }
     client.expect_fatal(command, code).map(|_| ())
 }
@@ -111,30 +60,17 @@ fn junk_behind_bad_text(target: &mut dyn Target) -> Outcome {
 
 fn junk_behind_unknown(target: &mut dyn Target) -> Outcome {
     let mut client = Client::throughput(target)?;
-    with_junk(
-        &mut client,
-        &Packet::request("NoSuchThing").bytes(),
-        "NoSuchThing",
-        1,
-    )?;
+    with_junk(&mut client, &Packet::request("NoSuchThing").bytes(), "NoSuchThing", 1)?;
     let mut client = Client::throughput(target)?;
     client.send_packet(&Packet::request("NoSuchThing").data(pattern(JUNK)))?;
     client.expect_fatal("NoSuchThing", 1)?;
     let mut client = Client::operator(target)?;
-    with_junk(
-        &mut client,
-        &Packet::request("NoSuchThing").bytes(),
-        "NoSuchThing",
-        1,
-    )
+    with_junk(&mut client, &Packet::request("NoSuchThing").bytes(), "NoSuchThing", 1)
 }
 
 fn junk_behind_third_login(target: &mut dyn Target) -> Outcome {
     credentials(target)?;
-    let login = Login {
-        user: "nobody-with-junk".to_owned(),
-        digest: "0".repeat(32),
-    };
+    let login = Login { user: "nobody-with-junk".to_owned(), digest: "0".repeat(32) };
     let packet = login_request(&login);
     let mut client = Client::control(target)?;
     client.ask(&packet, "Login", 7)?;
@@ -183,16 +119,11 @@ fn half_close_login(target: &mut dyn Target) -> Outcome {
 
 fn half_close_echo(target: &mut dyn Target) -> Outcome {
     let limits = target.limits().clone();
-    for size in [100, 64 * 1024, 1024 * 1024]
-        .into_iter()
-        .filter(|size| *size <= limits.max_data)
-    {
+    for size in [100, 64 * 1024, 1024 * 1024].into_iter().filter(|size| *size <= limits.max_data) {
         let data = pattern(size);
         let mut client = Client::throughput(target)?;
         client.send_while_reading(
-            &Packet::request("CyclePacket")
-                .key("Count", -1)
-                .data(data.clone()),
+            &Packet::request("CyclePacket").key("Count", -1).data(data.clone()),
         )?;
         client.half_close()?;
         let reply = client.expect("CyclePacket", 0)?;
@@ -242,11 +173,7 @@ fn stuck_neighbours(target: &mut dyn Target) -> Outcome {
     in_packet.send(&heartbeat().bytes()[..9])?;
     let mut unread = Client::throughput(target)?;
     let size = target.limits().whole_data.min(64 * 1024);
-    unread.send_packet(
-        &Packet::request("CyclePacket")
-            .key("Count", 1)
-            .data(pattern(size)),
-    )?;
+    unread.send_packet(&Packet::request("CyclePacket").key("Count", 1).data(pattern(size)))?;
     let mut client = Client::control(target)?;
     for _ in 0..20 {
         client.alive()?;
@@ -259,9 +186,7 @@ fn stuck_neighbours(target: &mut dyn Target) -> Outcome {
 
 fn many_at_once(target: &mut dyn Target) -> Outcome {
     let count = target.limits().max_sessions.min(100);
-    let mut clients = (0..count)
-        .map(|_| Client::control(target))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut clients = (0..count).map(|_| Client::control(target)).collect::<Result<Vec<_>, _>>()?;
     for client in &mut clients {
         client.send_packet(&heartbeat())?;
     }

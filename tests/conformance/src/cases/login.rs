@@ -24,10 +24,7 @@ pub(super) const CASES: &[Case] = &[
 const WRONG: &str = "00000000000000000000000000000000";
 
 fn nobody(name: &str) -> Packet {
-    login_request(&Login {
-        user: name.to_owned(),
-        digest: WRONG.to_owned(),
-    })
+    login_request(&Login { user: name.to_owned(), digest: WRONG.to_owned() })
 }
 
 fn success(target: &mut dyn Target) -> Outcome {
@@ -48,23 +45,14 @@ fn success(target: &mut dyn Target) -> Outcome {
         login.digest, login.user
     );
     client.ask(&Packet::text(text).data(pattern(600)), "lOGIN", 0)?;
-    client
-        .ask(&Packet::request("GetClients"), "GetClients", 0)
-        .map(|_| ())
+    client.ask(&Packet::request("GetClients"), "GetClients", 0).map(|_| ())
 }
 
 fn upper_case(target: &mut dyn Target) -> Outcome {
     let login = credentials(target)?;
     for digest in [login.digest.to_uppercase(), half_upper(&login.digest)] {
         let mut client = Client::control(target)?;
-        client.ask(
-            &login_request(&Login {
-                digest,
-                ..login.clone()
-            }),
-            "Login",
-            0,
-        )?;
+        client.ask(&login_request(&Login { digest, ..login.clone() }), "Login", 0)?;
     }
     Ok(())
 }
@@ -77,16 +65,8 @@ fn half_upper(digest: &str) -> String {
 fn missing_key(target: &mut dyn Target) -> Outcome {
     let login = credentials(target)?;
     let mut client = Client::control(target)?;
-    client.ask(
-        &Packet::request("Login").key("Password", &login.digest),
-        "Login",
-        6,
-    )?;
-    client.ask(
-        &Packet::request("Login").key("UserName", &login.user),
-        "Login",
-        6,
-    )?;
+    client.ask(&Packet::request("Login").key("Password", &login.digest), "Login", 6)?;
+    client.ask(&Packet::request("Login").key("UserName", &login.user), "Login", 6)?;
     client.alive()?;
     client.ask(&Packet::request("GetClients"), "GetClients", 8)?;
     client.ask(&login_request(&login), "Login", 0).map(|_| ())
@@ -119,20 +99,11 @@ fn third_failure(target: &mut dyn Target) -> Outcome {
 fn wrong_password(target: &mut dyn Target) -> Outcome {
     let login = credentials(target)?;
     let mut client = Client::control(target)?;
-    client.ask(
-        &login_request(&Login {
-            digest: WRONG.to_owned(),
-            ..login.clone()
-        }),
-        "Login",
-        7,
-    )?;
+    client.ask(&login_request(&Login { digest: WRONG.to_owned(), ..login.clone() }), "Login", 7)?;
     client.alive()?;
     client.ask(&Packet::request("GetClients"), "GetClients", 8)?;
     client.ask(&login_request(&login), "Login", 0)?;
-    client
-        .ask(&Packet::request("GetClients"), "GetClients", 0)
-        .map(|_| ())
+    client.ask(&Packet::request("GetClients"), "GetClients", 0).map(|_| ())
 }
 
 /// No digest at all may be a bad parameter or a wrong password; it is no login either way.
@@ -165,14 +136,7 @@ fn heartbeat_before(target: &mut dyn Target) -> Outcome {
 
 fn others_before(target: &mut dyn Target) -> Outcome {
     let mut client = Client::control(target)?;
-    for name in [
-        "GetClients",
-        "Dir",
-        "Upload",
-        "CyclePacket",
-        "NoSuchThing",
-        "Login2",
-    ] {
+    for name in ["GetClients", "Dir", "Upload", "CyclePacket", "NoSuchThing", "Login2"] {
         client.ask(&Packet::request(name).key("Offset", "abc"), name, 8)?;
         let reply = client.ask(&Packet::request(name).data(pattern(600)), name, 8)?;
         if !reply.data.is_empty() {
@@ -194,12 +158,7 @@ fn glued(target: &mut dyn Target) -> Outcome {
     ];
     let mut client = Client::control(target)?;
     client.send(&packets.concat())?;
-    for (command, code) in [
-        ("GetClients", 8),
-        ("Login", 0),
-        ("GetClients", 0),
-        ("Active", 0),
-    ] {
+    for (command, code) in [("GetClients", 8), ("Login", 0), ("GetClients", 0), ("Active", 0)] {
         client.expect(command, code)?;
     }
     let mut client = Client::control(target)?;
@@ -212,12 +171,7 @@ fn glued(target: &mut dyn Target) -> Outcome {
         ]
         .concat(),
     )?;
-    for (command, code) in [
-        ("Login", 7),
-        ("GetClients", 8),
-        ("Login", 0),
-        ("GetClients", 0),
-    ] {
+    for (command, code) in [("Login", 7), ("GetClients", 8), ("Login", 0), ("GetClients", 0)] {
         client.expect(command, code)?;
     }
     client.alive()

@@ -34,19 +34,11 @@ impl Case {
         section: &'static str,
         run: fn(&mut dyn Target) -> Outcome,
     ) -> Self {
-        Self {
-            name,
-            section,
-            exclusive: false,
-            run,
-        }
+        Self { name, section, exclusive: false, run }
     }
 
     const fn alone(self) -> Self {
-        Self {
-            exclusive: true,
-            ..self
-        }
+        Self { exclusive: true, ..self }
     }
 }
 

@@ -52,9 +52,7 @@ impl Watcher {
     pub(super) fn list(&mut self, keys: &[(&str, usize)]) -> Result<Vec<Row>, Stop> {
         let packet = keys
             .iter()
-            .fold(Packet::request("GetClients"), |packet, (key, value)| {
-                packet.key(key, value)
-            });
+            .fold(Packet::request("GetClients"), |packet, (key, value)| packet.key(key, value));
         let reply = self.client.ask(&packet, "GetClients", 0)?;
         self.read(&reply)
     }
@@ -62,18 +60,15 @@ impl Watcher {
     /// Reads the rows of a reply, strictly.
     pub(super) fn read(&self, reply: &Reply) -> Result<Vec<Row>, Stop> {
         if !reply.data.is_empty() {
-            return Err(self.client.fail(
-                "a list without data",
-                &format!("{} bytes", reply.data.len()),
-            ));
+            return Err(self
+                .client
+                .fail("a list without data", &format!("{} bytes", reply.data.len())));
         }
         let row = |(key, value): &(String, String)| match key.as_str() {
-            "Item" => self
-                .row(value)
-                .map_err(|why| self.client.fail(&why, &format!("Item={value:?}"))),
-            _ => Err(self
-                .client
-                .fail("only Item= lines", &format!("{key}={value}"))),
+            "Item" => {
+                self.row(value).map_err(|why| self.client.fail(&why, &format!("Item={value:?}")))
+            }
+            _ => Err(self.client.fail("only Item= lines", &format!("{key}={value}"))),
         };
         reply.keys.iter().map(row).collect()
     }
@@ -93,10 +88,9 @@ impl Watcher {
             if self.client.now() > deadline {
                 let many = expected.len() > 10 || got.len() > 10;
                 let (expected, got) = match many {
-                    true => (
-                        format!("{} certain rows", expected.len()),
-                        format!("{} rows", got.len()),
-                    ),
+                    true => {
+                        (format!("{} certain rows", expected.len()), format!("{} rows", got.len()))
+                    }
                     false => (format!("the rows {expected:?}"), format!("{got:?}")),
                 };
                 return Err(self.client.fail(&expected, &got));
@@ -115,24 +109,11 @@ impl Watcher {
         let [local, remote, flag, user, connected, active] = fields[..] else {
             return Err("six fields separated by TAB".to_owned());
         };
-        let address = |text: &str| {
-            text.parse()
-                .map_err(|_| format!("an address ip:port, not {text:?}"))
-        };
-        let endpoints = Endpoints {
-            local: address(local)?,
-            remote: address(remote)?,
-        };
-        if ![
-            "",
-            "Upload",
-            "Download",
-            "RemoteStream",
-            "Throughput",
-            "Control",
-            "LogOutput",
-        ]
-        .contains(&flag)
+        let address =
+            |text: &str| text.parse().map_err(|_| format!("an address ip:port, not {text:?}"));
+        let endpoints = Endpoints { local: address(local)?, remote: address(remote)? };
+        if !["", "Upload", "Download", "RemoteStream", "Throughput", "Control", "LogOutput"]
+            .contains(&flag)
         {
             return Err(format!("the name of a protocol or nothing, not {flag:?}"));
         }
@@ -141,16 +122,8 @@ impl Watcher {
         if connected > active {
             return Err("a last-active time that is not before the connect time".to_owned());
         }
-        let who = (
-            self.known.then_some(endpoints),
-            flag.to_owned(),
-            user.to_owned(),
-        );
-        Ok(Row {
-            who,
-            connected,
-            active,
-        })
+        let who = (self.known.then_some(endpoints), flag.to_owned(), user.to_owned());
+        Ok(Row { who, connected, active })
     }
 
     fn stamp(&self, text: &str) -> Result<u64, String> {
@@ -161,9 +134,7 @@ impl Watcher {
         let stamp =
             date(text).ok_or_else(|| format!("a time as YYYY-MM-DD HH:MM:SS.mmm, not {text:?}"))?;
         // Wide enough for two clocks that are kept by network time, too narrow for a wrong time zone.
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |time| time.as_secs());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         match now.abs_diff(stamp / 1000) {
             0..=600 => Ok(stamp),
             _ => Err(format!("a time of today in UTC, not {text:?}")),
@@ -186,10 +157,7 @@ fn since_boot(text: &str) -> Option<u64> {
 
 /// Milliseconds since 1970 of a date in its one fixed form.
 fn date(text: &str) -> Option<u64> {
-    let form: String = text
-        .chars()
-        .map(|c| if c.is_ascii_digit() { '0' } else { c })
-        .collect();
+    let form: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     if form != "0000-00-00 00:00:00.000" {
         return None;
     }
@@ -207,22 +175,14 @@ fn date(text: &str) -> Option<u64> {
         return None;
     }
     // Years that begin in March put the leap day at their end.
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
     let days = days.checked_sub(719_468)?;
     Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000 + millis)
 }
 
 fn digits(text: &str) -> Option<u64> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        text.parse().ok()
-    } else {
-        None
-    }
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 #[cfg(test)]

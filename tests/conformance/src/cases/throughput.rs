@@ -8,11 +8,7 @@ use crate::target::Target;
 
 pub(super) const CASES: &[Case] = &[
     Case::new("throughput/data_comes_back", "7", data_comes_back),
-    Case::new(
-        "throughput/packet_sent_whole_before_reading",
-        "7",
-        sent_whole,
-    ),
+    Case::new("throughput/packet_sent_whole_before_reading", "7", sent_whole),
     Case::new("throughput/largest_packet", "7", largest),
     Case::new("throughput/no_reply_over_10_mib", "2", no_reply_over_limit),
     Case::new("throughput/count_wraps", "7", count_wraps),
@@ -26,18 +22,15 @@ pub(super) const CASES: &[Case] = &[
 const SIZES: [usize; 8] = [0, 1, 511, 512, 513, 4096, 64 * 1024, 1024 * 1024];
 
 fn cycle(count: i32, data: Vec<u8>) -> Packet {
-    Packet::request("CyclePacket")
-        .key("Count", count)
-        .data(data)
+    Packet::request("CyclePacket").key("Count", count).data(data)
 }
 
 /// The reply has this count and this data.
 fn check(client: &Client, reply: &Reply, count: i32, data: &[u8]) -> Outcome {
     if reply.key("Count") != Some(count.to_string().as_str()) {
-        return Err(client.fail(
-            &format!("Count={count}"),
-            &format!("Count={:?}", reply.key("Count")),
-        ));
+        return Err(
+            client.fail(&format!("Count={count}"), &format!("Count={:?}", reply.key("Count")))
+        );
     }
     echoed(client, reply, data)
 }
@@ -46,11 +39,7 @@ fn echoed(client: &Client, reply: &Reply, data: &[u8]) -> Outcome {
     if reply.data == data {
         return Ok(());
     }
-    let at = reply
-        .data
-        .iter()
-        .zip(data)
-        .position(|(got, sent)| got != sent);
+    let at = reply.data.iter().zip(data).position(|(got, sent)| got != sent);
     let at = at.unwrap_or(reply.data.len().min(data.len()));
     let got = format!("{} bytes, which differ from offset {at}", reply.data.len());
     Err(client.fail(&format!("the same {} bytes of data back", data.len()), &got))
@@ -100,9 +89,7 @@ fn no_reply_over_limit(target: &mut dyn Target) -> Outcome {
     let packet = Packet::request("CyclePacket").key("Count", 1);
     let room = MAX_TOTAL - 4 - packet.text_len();
     if target.limits().max_data < room {
-        return Err(Stop::skip(
-            "10 MiB is more data than the target is to be sent",
-        ));
+        return Err(Stop::skip("10 MiB is more data than the target is to be sent"));
     }
     let mut client = Client::throughput(target)?;
     match client.probe(&packet.data(pattern(room)))? {
@@ -116,20 +103,7 @@ fn no_reply_over_limit(target: &mut dyn Target) -> Outcome {
 
 fn count_wraps(target: &mut dyn Target) -> Outcome {
     let mut client = Client::throughput(target)?;
-    for count in [
-        0,
-        1,
-        9,
-        99,
-        i32::MAX - 1,
-        i32::MAX,
-        -1,
-        -2,
-        -10,
-        -100,
-        i32::MIN,
-        i32::MIN + 1,
-    ] {
+    for count in [0, 1, 9, 99, i32::MAX - 1, i32::MAX, -1, -2, -10, -100, i32::MIN, i32::MIN + 1] {
         let reply = client.ask(&cycle(count, b"xyz".to_vec()), "CyclePacket", 0)?;
         check(&client, &reply, count.wrapping_add(1), b"xyz")?;
     }
@@ -140,15 +114,8 @@ fn bad_count(target: &mut dyn Target) -> Outcome {
     let most = target.limits().max_data;
     let mut client = Client::throughput(target)?;
     let missing = Packet::request("CyclePacket");
-    for packet in [
-        missing.clone(),
-        missing.clone().key("Count", "abc"),
-        missing.key("Counts", 1),
-    ] {
-        for size in [0, 1, 513, 64 * 1024]
-            .into_iter()
-            .filter(|size| *size <= most)
-        {
+    for packet in [missing.clone(), missing.clone().key("Count", "abc"), missing.key("Counts", 1)] {
+        for size in [0, 1, 513, 64 * 1024].into_iter().filter(|size| *size <= most) {
             let data = pattern(size);
             client.send_while_reading(&packet.clone().data(data.clone()))?;
             let reply = client.expect("CyclePacket", 6)?;
@@ -172,12 +139,7 @@ fn order(target: &mut dyn Target) -> Outcome {
     client.send(&glued)?;
     for number in 0..count {
         let reply = client.expect("CyclePacket", 0)?;
-        check(
-            &client,
-            &reply,
-            number + 1,
-            &pattern(number.unsigned_abs() as usize * 3),
-        )?;
+        check(&client, &reply, number + 1, &pattern(number.unsigned_abs() as usize * 3))?;
     }
     client.alive()
 }

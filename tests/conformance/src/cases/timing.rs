@@ -49,13 +49,7 @@ fn no_flag(target: &mut dyn Target) -> Outcome {
     let start = target.clock().now();
     let mut client = Client::connect(target)?;
     let connected = client.now();
-    ends_on_time(
-        target,
-        &mut client,
-        start,
-        connected,
-        target.limits().flag_timeout,
-    )
+    ends_on_time(target, &mut client, start, connected, target.limits().flag_timeout)
 }
 
 fn silent_after_flag(target: &mut dyn Target) -> Outcome {
@@ -92,13 +86,7 @@ fn silent_after_heartbeat(target: &mut dyn Target) -> Outcome {
     let before = client.now();
     client.alive()?;
     let after = client.now();
-    ends_on_time(
-        target,
-        &mut client,
-        before,
-        after,
-        target.limits().idle_timeout,
-    )
+    ends_on_time(target, &mut client, before, after, target.limits().idle_timeout)
 }
 
 fn silent_in_packet(target: &mut dyn Target) -> Outcome {
@@ -116,13 +104,7 @@ fn silent_in_packet(target: &mut dyn Target) -> Outcome {
         clients.push((client, before, after));
     }
     for (mut client, before, after) in clients {
-        ends_on_time(
-            target,
-            &mut client,
-            before,
-            after,
-            target.limits().idle_timeout,
-        )?;
+        ends_on_time(target, &mut client, before, after, target.limits().idle_timeout)?;
     }
     Ok(())
 }
@@ -132,13 +114,7 @@ fn silent_after_login(target: &mut dyn Target) -> Outcome {
     let before = client.now();
     client.alive()?;
     let after = client.now();
-    ends_on_time(
-        target,
-        &mut client,
-        before,
-        after,
-        target.limits().idle_timeout,
-    )
+    ends_on_time(target, &mut client, before, after, target.limits().idle_timeout)
 }
 
 /// Ten heartbeats a third of the timeout apart: more than three timeouts.
@@ -183,11 +159,7 @@ fn slow_reader(target: &mut dyn Target) -> Outcome {
     let mut client = Client::connect_narrow(target, WINDOW)?;
     let data = pattern(size);
     client.send(&[THROUGHPUT])?;
-    client.send_packet(
-        &Packet::request("CyclePacket")
-            .key("Count", 1)
-            .data(data.clone()),
-    )?;
+    client.send_packet(&Packet::request("CyclePacket").key("Count", 1).data(data.clone()))?;
     for step in 1..=STEPS {
         client.sleep(limits.idle_timeout / 10);
         while client.waiting() < size * step / STEPS {
@@ -211,10 +183,7 @@ fn never_reads(target: &mut dyn Target) -> Outcome {
     let bound = limits.idle_timeout * 2 + limits.tick + limits.slack;
     let mut client = Client::connect_narrow(target, 32 * 1024)?;
     client.send(&[THROUGHPUT])?;
-    let packet = Packet::request("CyclePacket")
-        .key("Count", 1)
-        .data(pattern(64 * 1024))
-        .bytes();
+    let packet = Packet::request("CyclePacket").key("Count", 1).data(pattern(64 * 1024)).bytes();
     let mut sent = 0;
     let mut moved_at = client.now();
     loop {

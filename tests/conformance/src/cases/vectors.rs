@@ -8,11 +8,7 @@ use crate::target::{Login, Target};
 pub(super) const CASES: &[Case] = &[
     Case::new("vectors/heartbeat", "13", heartbeat),
     Case::new("vectors/login", "13", login),
-    Case::new(
-        "vectors/get_clients_before_login",
-        "13",
-        get_clients_before_login,
-    ),
+    Case::new("vectors/get_clients_before_login", "13", get_clients_before_login),
     Case::new("vectors/throughput", "13", throughput),
 ];
 
