@@ -1,6 +1,7 @@
 //! What an idle session costs in resident memory.
 
-use std::io::{Read, Write};
+use std::fmt;
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
@@ -35,6 +36,19 @@ impl Cost {
     #[must_use]
     pub fn per_session(&self) -> f64 {
         self.after.saturating_sub(self.before) as f64 / self.sessions as f64
+    }
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, after) = (self.before / 1024, self.after / 1024);
+        writeln!(f, "resident before {before} KiB, after {after} KiB")?;
+        let bytes = self.per_session();
+        write!(
+            f,
+            "{bytes:.0} bytes per idle session, {} sessions",
+            self.sessions
+        )
     }
 }
 
@@ -101,5 +115,5 @@ fn still_open(session: &mut TcpStream) -> bool {
     let waits = session
         .set_nonblocking(true)
         .map(|()| session.read(&mut [0]));
-    matches!(waits, Ok(Err(error)) if error.kind() == std::io::ErrorKind::WouldBlock)
+    matches!(waits, Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock)
 }

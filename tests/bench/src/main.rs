@@ -1,6 +1,8 @@
 //! Measures session servers by ratio; see the commands' help.
 #![forbid(unsafe_code)]
 
+use std::fmt;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -182,17 +184,7 @@ fn main() -> Result<()> {
         Command::Idle(args) => {
             let cores = (args.cores.server_core, args.cores.load_core);
             let cost = idle::measure(&args.server, speaks(args.echo), args.connections, cores)?;
-            println!(
-                "resident before {} KiB, after {} KiB",
-                cost.before / 1024,
-                cost.after / 1024
-            );
-            println!(
-                "{:.0} bytes per idle session, {} sessions",
-                cost.per_session(),
-                cost.sessions
-            );
-            Ok(())
+            say(&cost)
         }
         Command::Shapes(args) => {
             let plan = plan(
@@ -201,12 +193,9 @@ fn main() -> Result<()> {
                 &args.times,
                 &args.cores,
             );
-            println!("{}", shapes::throughput(&plan)?);
-            println!(
-                "{}",
-                shapes::idle(args.idle, (args.cores.server_core, args.cores.load_core))?
-            );
-            Ok(())
+            say(&shapes::throughput(&plan)?)?;
+            let cores = (args.cores.server_core, args.cores.load_core);
+            say(&shapes::idle(args.idle, cores)?)
         }
         Command::EchoEpoll(args) => serve(Kind::EchoEpoll, &args),
         Command::EchoTokio(args) => serve(Kind::EchoTokio, &args),
@@ -222,6 +211,12 @@ fn main() -> Result<()> {
         Command::ShapeShardAsyncfd(args) => serve(Kind::ShardAsyncFd, &args),
         Command::ShapeShardMio(args) => serve(Kind::ShardMio, &args),
     }
+}
+
+/// Unlike `println!`, a reader that has left is an error and no panic.
+fn say(text: &impl fmt::Display) -> Result<()> {
+    writeln!(io::stdout(), "{text}")?;
+    Ok(())
 }
 
 fn serve(kind: Kind, args: &ServeArgs) -> Result<()> {
@@ -249,8 +244,7 @@ fn load(args: &LoadArgs) -> Result<()> {
         warm_up: args.times.warm_up,
         duration: args.times.seconds,
     };
-    println!("{}", loadgen::run(&load, &mut |_| {})?);
-    Ok(())
+    say(&loadgen::run(&load, &mut |_| {})?)
 }
 
 fn compare(args: CompareArgs) -> Result<()> {
@@ -269,8 +263,7 @@ fn compare(args: CompareArgs) -> Result<()> {
         },
     ];
     let runs = compare::measure(&sides, &plan)?;
-    println!("{}", compare::describe(&sides, &runs));
-    Ok(())
+    say(&compare::describe(&sides, &runs))
 }
 
 fn plan(

@@ -40,9 +40,10 @@ fn sides() -> Vec<Side> {
 pub fn throughput(plan: &Plan) -> Result<String> {
     let sides = sides();
     let mut table = String::from(
-        "| load | server | requests/s vs. echo | server CPU per request vs. echo | requests/s | p50 µs | p99 µs | \
+        "| load | server | requests/s vs. echo | server CPU per request vs. echo | \
+         server CPU ns/request | requests/s | p50 µs | p99 µs | \
          least/most served | server busy | generator busy |\n\
-         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for (connections, depth) in LOADS {
         let runs = compare::measure(
@@ -72,9 +73,10 @@ pub fn throughput(plan: &Plan) -> Result<String> {
 fn row(load: &str, name: &str, runs: &[Run], echo: &[Run]) -> String {
     let median = |figure: fn(&Run) -> f64| Summary::of(runs.iter().map(figure)).median;
     format!(
-        "| {load} | {name} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} | {:.2} | {:.0} % | {:.0} % |",
+        "| {load} | {name} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} | {:.0} | {:.2} | {:.0} % | {:.0} % |",
         compare::ratios(runs, echo, |run| run.report.rate()),
         compare::ratios(runs, echo, Run::cost),
+        median(Run::cost),
         median(|run| run.report.rate()),
         median(|run| run.report.micros_at(50.0)),
         median(|run| run.report.micros_at(99.0)),

@@ -35,8 +35,8 @@ pub fn epoll(listener: &TcpListener) -> Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         match epoll::wait(&epoll, spare_capacity(&mut events), None) {
-            Err(Errno::INTR) => {}
-            other => drop(other?),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
         for event in events.drain(..) {
             let token = event.data.u64();
