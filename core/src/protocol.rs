@@ -308,6 +308,7 @@ impl<A: App> Iocp<A> {
             }
             Then::LoginFailed => {
                 state.pending = Pending::Nothing;
+                cx.changed = true;
                 state.failures = state.failures.saturating_add(1);
                 self.work.login_failures += 1;
                 if state.failures >= self.config.login_failures {
@@ -441,6 +442,8 @@ impl<A: App> Protocol for Iocp<A> {
                 moved_at.checked_add(config.list_timeout).unwrap_or(Instant::MAX),
                 CloseReason::SlowReader,
             )),
+            // An answered login is in time, even if its reply has to wait for room.
+            (Pending::Login(_), _) => None,
             (_, Some(after)) if state.user.is_none() && state.flag == Some(Flag::Control) => {
                 fixed(after, CloseReason::NoLogin)
             }
@@ -503,6 +506,11 @@ impl<A: App> Protocol for Iocp<A> {
             }
             Some(_) => false,
         }
+    }
+
+    fn is_mid_reply(&self, state: &Self::State) -> bool {
+        matches!(state.pending, Pending::Streaming { .. })
+            || (state.data == Data::Echo && state.decoder.data_left() > 0)
     }
 
     fn user<'a>(&self, state: &'a Self::State) -> Option<&'a Self::User> {
