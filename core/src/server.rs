@@ -173,7 +173,7 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
             received: 0,
             sent: 0,
             patience: Patience::From(now),
-            timers,
+            deadlines: timers.into(),
             job: 0,
             phase: Phase::Open,
             state,
@@ -288,7 +288,7 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
         let Some(session) = self.table.get_mut(id).filter(|session| !session.is_waiting()) else {
             return;
         };
-        session.timers = self.protocol.timers(&session.state, session.connected_at);
+        session.deadlines = self.protocol.timers(&session.state, session.connected_at).into();
         self.sweep.arm(now, &mut self.table, id);
     }
 
@@ -323,8 +323,7 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
             // How long the peer has been silent is known only now: the answer comes without a socket.
             session.take_proof(now, socket);
             session.stop_clock(now);
-            session.timers =
-                Timers { fixed: Some((limit, CloseReason::AppTimeout)), silence: None };
+            session.deadlines = Timers::at(limit, CloseReason::AppTimeout).into();
             self.sweep.arm(now, &mut self.table, id);
         }
         Wants::App

@@ -1,5 +1,8 @@
 //! One connection's state: its addresses, its deadline, how far its end has come.
 
+#[cfg(target_pointer_width = "32")]
+mod size;
+
 use core::fmt;
 
 use embassy_time::{Duration, Instant};
@@ -109,6 +112,28 @@ pub struct Timers {
 impl Timers {
     /// No deadline at all.
     pub const NEVER: Timers = Timers { fixed: None, silence: None };
+
+    /// A fixed moment alone.
+    #[must_use]
+    pub const fn at(at: Instant, reason: CloseReason) -> Self {
+        Self { fixed: Some((at, reason)), silence: None }
+    }
+}
+
+/// The same without the room that options take: there is one for each session, and the end of
+/// time never comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deadlines {
+    fixed: Instant,
+    silence: Duration,
+    fixed_reason: CloseReason,
+}
+
+impl From<Timers> for Deadlines {
+    fn from(timers: Timers) -> Self {
+        let (fixed, fixed_reason) = timers.fixed.unwrap_or((Instant::MAX, CloseReason::Idle));
+        Self { fixed, silence: timers.silence.unwrap_or(Duration::MAX), fixed_reason }
+    }
 }
 
 /// The clock of a session's silence.
@@ -145,7 +170,7 @@ pub struct Session<P: Protocol> {
     pub(crate) patience: Patience,
     pub(crate) received: u64,
     pub(crate) sent: u64,
-    pub(crate) timers: Timers,
+    pub(crate) deadlines: Deadlines,
     pub(crate) job: u32,
     pub(crate) phase: Phase,
     pub(crate) state: P::State,
@@ -220,14 +245,10 @@ impl<P: Protocol> Session<P> {
 
     /// Which deadline is the sooner one, and what it stands for.
     pub(crate) fn expiry(&self) -> Option<(Instant, CloseReason)> {
-        let idle = self
-            .timers
-            .silence
-            .map(|silence| (saturating(self.silent_since(), silence), CloseReason::Idle));
-        match (self.timers.fixed, idle) {
-            (Some(fixed), Some(idle)) => Some(if fixed.0 <= idle.0 { fixed } else { idle }),
-            (fixed, idle) => fixed.or(idle),
-        }
+        let Deadlines { fixed, silence, fixed_reason } = self.deadlines;
+        let idle = saturating(self.silent_since(), silence);
+        let sooner = if fixed <= idle { (fixed, fixed_reason) } else { (idle, CloseReason::Idle) };
+        Some(sooner).filter(|&(at, _)| at < Instant::MAX)
     }
 }
 

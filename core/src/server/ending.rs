@@ -17,7 +17,7 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
         };
         session.phase = Phase::Flushing(reason);
         session.start_clock(now);
-        session.timers = Timers { fixed: Some((limit, reason)), silence: None };
+        session.deadlines = Timers::at(limit, reason).into();
         self.forget_newcomer(id);
         self.sweep.arm(now, &mut self.table, id);
     }
@@ -42,7 +42,7 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
                 return Wants::Output;
             }
             session.phase = Phase::Lingering { reason, discarded: 0 };
-            session.timers = Timers { fixed: Some((linger, reason)), silence: None };
+            session.deadlines = Timers::at(linger, reason).into();
             self.sweep.arm(now, &mut self.table, id);
         }
         let limit = self.config.linger_bytes;
