@@ -22,7 +22,7 @@ mod records;
 pub use contract::{Address, Context, JobId, Protocol, Step, SurveyContext};
 #[cfg(feature = "alloc")]
 pub use memory::Boxed;
-pub use memory::{Lent, Memory};
+pub use memory::{Lent, Memory, Parts};
 pub use records::{Closed, Closes, Counters};
 
 /// Settings of the server that are no protocol's.
