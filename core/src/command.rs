@@ -225,8 +225,8 @@ impl<'b> Reply<'b> {
         order: ByteOrder,
     ) -> Result<usize, ReplyTooLong> {
         let Text { buf, len, overflow } = self.text;
-        let header = Header::new(len - HEADER_LEN + more_text, data_len).filter(|_| !overflow);
-        let bytes = header.ok_or(ReplyTooLong)?.to_bytes(order);
+        let header = Header::new((len - HEADER_LEN).saturating_add(more_text), data_len);
+        let bytes = header.filter(|_| !overflow).ok_or(ReplyTooLong)?.to_bytes(order);
         *buf.first_chunk_mut().ok_or(ReplyTooLong)? = bytes;
         Ok(len)
     }

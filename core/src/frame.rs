@@ -74,7 +74,7 @@ impl Limits {
     /// The longest view that the decoder ever asks for, in bytes.
     #[must_use]
     pub const fn longest_head(&self) -> usize {
-        HEADER_LEN + self.command as usize
+        HEADER_LEN.saturating_add(self.command as usize)
     }
 }
 
@@ -264,7 +264,7 @@ impl Decoder {
         }
         Ok(match rest.get(..lengths.command_len as usize) {
             Some(command) => Step::Packet(Packet { command, data_len: lengths.data_len() }),
-            None => Step::Need(HEADER_LEN + lengths.command_len as usize),
+            None => Step::Need(HEADER_LEN.saturating_add(lengths.command_len as usize)),
         })
     }
 

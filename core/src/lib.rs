@@ -16,6 +16,7 @@
 //! | [`protocol`] | the IOCPDemo protocol |
 //! | [`roster`] | the client list |
 //! | [`app`] | what an application decides: who may log in, what happens when |
+//! | `adapter` | the socket on smoltcp (feature `smoltcp`) |
 //!
 //! # The driver contract
 //!
@@ -142,6 +143,8 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+#[cfg(feature = "smoltcp")]
+pub mod adapter;
 pub mod app;
 pub mod command;
 mod fmt;

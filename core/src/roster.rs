@@ -98,7 +98,8 @@ impl<A: Address, U> Row<'_, A, U> {
 /// `Command=` and `Code=`, for which `head` bytes are kept.
 #[must_use]
 pub const fn most_text(head: usize) -> u32 {
-    MAX_PACKET - head as u32 - HEADER_LEN as u32
+    let kept = head.saturating_add(HEADER_LEN);
+    if kept > MAX_PACKET as usize { 0 } else { MAX_PACKET - kept as u32 }
 }
 
 /// A row in lent memory.
@@ -218,9 +219,12 @@ impl<'m, A: Address, U: Clone> Roster<'m, A, U> {
             // Writing to a window cannot fail.
             let _ = row.write(&mut window, &|user| name(user), self.clock);
         }
+        let Ok(len) = u32::try_from(window.len) else {
+            return Some(List::TooLong);
+        };
         self.reader = Some(id);
         self.at = (0, 0);
-        Some(u32::try_from(window.len).map_or(List::TooLong, List::Frozen))
+        Some(List::Frozen(len))
     }
 
     /// Copies text of the list frozen for `id`; offsets only grow.
@@ -256,6 +260,7 @@ impl<'m, A: Address, U: Clone> Roster<'m, A, U> {
         for place in &mut self.waiting {
             place.take_if(|(waiting, _)| *waiting == id);
         }
+        self.close_ranks();
     }
 
     /// Who has waited longest, if the list is free now: complete its question with
@@ -264,8 +269,17 @@ impl<'m, A: Address, U: Clone> Roster<'m, A, U> {
         if self.reader.is_some() {
             return None;
         }
-        let first = self.waiting[0].take();
-        self.waiting.rotate_left(1);
-        first.or_else(|| self.waiting.iter_mut().find_map(Option::take))
+        let [first, ..] = &mut self.waiting;
+        let granted = first.take();
+        self.close_ranks();
+        granted
+    }
+
+    /// Those who wait stand at the front in the order in which they came.
+    fn close_ranks(&mut self) {
+        let waiting = core::mem::take(&mut self.waiting);
+        for (place, waiting) in self.waiting.iter_mut().zip(waiting.into_iter().flatten()) {
+            *place = Some(waiting);
+        }
     }
 }

@@ -6,137 +6,24 @@ use core::ops::DerefMut;
 
 use embassy_time::{Duration, Instant};
 
-use crate::fmt::{debug, info};
+use crate::fmt::debug;
 use crate::list::{self, Head, Link, Links};
 pub use crate::session::{CloseReason, Session, Timers};
-use crate::session::{Phase, saturating};
-use crate::socket::{End, Finish, Socket};
+use crate::session::{Patience, Phase, saturating};
+use crate::socket::{End, Socket};
 use crate::sweep::Sweep;
 use crate::table::{SessionId, Slot, Table};
 
+mod contract;
+mod ending;
 mod memory;
 mod records;
 
+pub use contract::{Address, Context, JobId, Protocol, Step, SurveyContext};
 #[cfg(feature = "alloc")]
 pub use memory::Boxed;
-pub use memory::{Lent, Memory};
+pub use memory::{Lent, Memory, Parts};
 pub use records::{Closed, Closes, Counters};
-
-/// An address of one end of a connection: an IP address and a port, in whatever type the network
-/// stack has for it. Small stacks save memory with a small type.
-pub trait Address: Copy + Eq + fmt::Display + fmt::Debug {}
-impl<T: Copy + Eq + fmt::Display + fmt::Debug> Address for T {}
-
-/// Names one question to the application within its session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct JobId(u32);
-
-/// What a protocol sees of the server while it drives one session.
-#[derive(Debug)]
-pub struct Context<'a, A> {
-    /// The time of this call.
-    pub now: Instant,
-    /// The session.
-    pub id: SessionId,
-    /// The number for a question that is put to the application now.
-    pub job: JobId,
-    /// The server's end.
-    pub local: A,
-    /// The peer's end.
-    pub remote: A,
-    /// When the connection was accepted.
-    pub connected_at: Instant,
-    /// Memory to write a reply in, free at each call.
-    pub scratch: &'a mut [u8],
-    /// Bytes that may still be handled in this turn.
-    pub budget: usize,
-    /// Set by the protocol when its state changed so that [`Protocol::timers`] or
-    /// [`Protocol::is_newcomer`] may answer otherwise.
-    pub changed: bool,
-}
-
-/// Who asked for a look at all sessions.
-#[derive(Debug, Clone, Copy)]
-pub struct SurveyContext<A> {
-    /// The time of this call.
-    pub now: Instant,
-    /// The session that asked.
-    pub id: SessionId,
-    /// The number for a question that is put to the application now.
-    pub job: JobId,
-    /// The server's end of that session.
-    pub local: A,
-    /// Its peer's end.
-    pub remote: A,
-}
-
-/// What a protocol waits for after a turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// The budget is spent; there is more to do.
-    More,
-    /// Bytes from the peer.
-    Input,
-    /// Room for output.
-    Output,
-    /// The application's answer to [`Context::job`], which has been asked now or before.
-    App,
-    /// A look at all sessions: [`Protocol::survey`] is called at once.
-    Survey,
-    /// Nothing: flush what has been written, then end in good order.
-    Close(CloseReason),
-    /// Nothing: end at once.
-    Abort(CloseReason),
-}
-
-/// A wire protocol: what the server calls between the socket and the application.
-pub trait Protocol: Sized {
-    /// The addresses of the network stack.
-    type Address: Address;
-    /// What is kept for each session.
-    type State;
-    /// Who a session is; kept in the records of ended sessions.
-    type User: Clone;
-    /// What the application answers to a question.
-    type Answer;
-
-    /// A connection was accepted.
-    fn open(&mut self, now: Instant) -> Self::State;
-
-    /// When a session in this state is to be ended.
-    fn timers(&self, state: &Self::State, connected_at: Instant) -> Timers;
-
-    /// Serves one session as far as socket and budget let it.
-    fn drive<S: Socket>(
-        &mut self,
-        cx: &mut Context<'_, Self::Address>,
-        state: &mut Self::State,
-        socket: &mut S,
-    ) -> Step;
-
-    /// The application has answered the question that the session waits for.
-    fn answer(&mut self, state: &mut Self::State, answer: Self::Answer);
-
-    /// Sees every session, because [`Step::Survey`] was asked for. Gives the answer for the
-    /// asking session, or `None` if the application will answer later under [`SurveyContext::job`].
-    fn survey<'a>(
-        &mut self,
-        cx: &SurveyContext<Self::Address>,
-        sessions: &mut dyn Iterator<Item = (SessionId, &'a Session<Self>)>,
-    ) -> Option<Self::Answer>
-    where
-        Self: 'a;
-
-    /// Whether a session has proven nothing yet and may be evicted when the table is full.
-    fn is_newcomer(&self, state: &Self::State) -> bool;
-
-    /// Who the session is, once it has said so.
-    fn user<'a>(&self, state: &'a Self::State) -> Option<&'a Self::User>;
-
-    /// A session ended. Its slot is free when this is called.
-    fn closed(&mut self, closed: &Closed<Self>, state: &mut Self::State);
-}
 
 /// Settings of the server that are no protocol's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,7 +163,6 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
         let evicted = if self.table.is_full() { self.evict(now) } else { None };
         let state = self.protocol.open(now);
         let timers = self.protocol.timers(&state, now);
-        let newcomer = self.protocol.is_newcomer(&state);
         let session = Session {
             timer: Link::UNLINKED,
             newcomer: Link::UNLINKED,
@@ -286,8 +172,8 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
             last_active: now,
             received: 0,
             sent: 0,
-            timers,
-            waiting_since: None,
+            patience: Patience::From(now),
+            deadlines: timers.into(),
             job: 0,
             phase: Phase::Open,
             state,
@@ -296,10 +182,7 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
             self.counters.refused += 1;
             return Err(Refused::Full);
         };
-        if newcomer {
-            let mut links = Newcomers(&mut self.table, Link::UNLINKED);
-            list::push_back(&mut self.newcomers, 0, &mut links, id.index() as u32);
-        }
+        self.file_newcomer(id);
         self.sweep.arm(now, &mut self.table, id);
         self.counters.accepted += 1;
         debug!("session {}.{} accepted", id.index(), id.generation());
@@ -341,21 +224,22 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
             remote: session.remote,
             connected_at: session.connected_at,
             scratch: &mut self.scratch,
-            budget,
+            // Without any, no byte that has arrived could save a session that is judged.
+            budget: budget.max(1),
             changed: false,
         };
         let step = self.protocol.drive(&mut cx, &mut session.state, socket);
         let changed = cx.changed;
         let progress = socket.progress(now);
         if progress.received > 0 {
-            session.received += progress.received as u64;
+            session.received = session.received.saturating_add(progress.received as u64);
             session.last_active = session.last_active.max(progress.at.min(now));
         }
-        session.sent += progress.sent as u64;
+        session.sent = session.sent.saturating_add(progress.sent as u64);
         if changed {
             self.state_changed(now, id);
         }
-        self.after(now, id, socket, step, budget)
+        self.after(now, id, socket, step)
     }
 
     /// Carries out what the protocol asked for.
@@ -365,7 +249,6 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
         id: SessionId,
         socket: &mut S,
         step: Step,
-        budget: usize,
     ) -> Wants {
         match step {
             Step::More => Wants::More,
@@ -374,10 +257,7 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
                 self.end_now(now, id, CloseReason::PeerReset, socket)
             }
             Step::Output => Wants::Output,
-            Step::App => {
-                self.wait_for_app(now, id);
-                Wants::App
-            }
+            Step::App => self.wait_for_app(now, id, socket),
             Step::Survey => {
                 let Some(session) = self.table.get(id) else {
                     return Wants::Nothing(CloseReason::PeerClosed);
@@ -385,13 +265,14 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
                 let (local, remote) = (session.local, session.remote);
                 let cx = SurveyContext { now, id, job: JobId(session.job), local, remote };
                 let Some(answer) = self.protocol.survey(&cx, &mut self.table.iter()) else {
-                    self.wait_for_app(now, id);
-                    return Wants::App;
+                    return self.wait_for_app(now, id, socket);
                 };
                 if let Some(session) = self.table.get_mut(id) {
                     self.protocol.answer(&mut session.state, answer);
+                    self.state_changed(now, id);
                 }
-                self.drive(now, id, socket, budget)
+                // A look at all sessions is a turn's work, however small the request was.
+                Wants::More
             }
             Step::Close(reason) => {
                 self.begin_end(now, id, reason);
@@ -403,33 +284,49 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
 
     /// The session's state answers otherwise from now on: deadlines and eviction follow it.
     fn state_changed(&mut self, now: Instant, id: SessionId) {
-        let Some(session) = self.table.get_mut(id) else {
+        self.file_newcomer(id);
+        let Some(session) = self.table.get_mut(id).filter(|session| !session.is_waiting()) else {
             return;
         };
-        session.timers = self.protocol.timers(&session.state, session.connected_at);
-        if session.newcomer.is_linked() && !self.protocol.is_newcomer(&session.state) {
-            self.forget_newcomer(id);
-        }
+        session.deadlines = self.protocol.timers(&session.state, session.connected_at).into();
         self.sweep.arm(now, &mut self.table, id);
     }
 
+    /// Puts a session on the list of newcomers, or takes it off, as its state has it.
+    fn file_newcomer(&mut self, id: SessionId) {
+        let Some(session) = self.table.get(id) else {
+            return;
+        };
+        let newcomer = session.phase == Phase::Open && self.protocol.is_newcomer(&session.state);
+        if newcomer == session.newcomer.is_linked() {
+            return;
+        }
+        if newcomer {
+            let mut links = Newcomers(&mut self.table, Link::UNLINKED);
+            list::push_back(&mut self.newcomers, 0, &mut links, id.index() as u32);
+        } else {
+            self.forget_newcomer(id);
+        }
+    }
+
     fn forget_newcomer(&mut self, id: SessionId) {
-        let mut links = Newcomers(&mut self.table, Link::UNLINKED);
-        list::unlink(core::slice::from_mut(&mut self.newcomers), &mut links, id.index() as u32);
+        if self.table.get(id).is_some_and(|session| session.newcomer.is_linked()) {
+            let mut links = Newcomers(&mut self.table, Link::UNLINKED);
+            list::unlink(core::slice::from_mut(&mut self.newcomers), &mut links, id.index() as u32);
+        }
     }
 
     /// While the application keeps the session waiting, the peer's clock stands still.
-    fn wait_for_app(&mut self, now: Instant, id: SessionId) {
+    fn wait_for_app<S: Socket>(&mut self, now: Instant, id: SessionId, socket: &mut S) -> Wants {
         let limit = saturating(now, self.config.app_timeout);
-        let Some(session) = self.table.get_mut(id) else {
-            return;
-        };
-        if session.waiting_since.is_none() {
-            session.waiting_since = Some(now);
-            session.timers =
-                Timers { fixed: Some((limit, CloseReason::AppTimeout)), silence: None };
+        if let Some(session) = self.table.get_mut(id).filter(|session| !session.is_waiting()) {
+            // How long the peer has been silent is known only now: the answer comes without a socket.
+            session.take_proof(now, socket);
+            session.stop_clock(now);
+            session.deadlines = Timers::at(limit, CloseReason::AppTimeout).into();
             self.sweep.arm(now, &mut self.table, id);
         }
+        Wants::App
     }
 
     /// The application answers a question. Drive the session after this.
@@ -444,11 +341,11 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
         answer: P::Answer,
     ) -> Result<(), Stale> {
         let session = self.table.get_mut(id).ok_or(Stale)?;
-        let since = session.waiting_since.filter(|_| session.job == job.0).ok_or(Stale)?;
-        session.waiting_since = None;
+        if !session.is_waiting() || session.job != job.0 {
+            return Err(Stale);
+        }
         session.job = session.job.wrapping_add(1);
-        session.last_active =
-            saturating(session.last_active, now.saturating_duration_since(since)).min(now);
+        session.start_clock(now);
         self.protocol.answer(&mut session.state, answer);
         self.state_changed(now, id);
         Ok(())
@@ -463,115 +360,6 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
         self.table.get(id).ok_or(Stale)?;
         self.begin_end(now, id, reason);
         Ok(())
-    }
-
-    fn begin_end(&mut self, now: Instant, id: SessionId, reason: CloseReason) {
-        let limit = saturating(now, self.config.flush_timeout);
-        let Some(session) = self.table.get_mut(id).filter(|session| session.phase == Phase::Open)
-        else {
-            return;
-        };
-        session.phase = Phase::Flushing(reason);
-        session.waiting_since = None;
-        session.timers = Timers { fixed: Some((limit, reason)), silence: None };
-        self.forget_newcomer(id);
-        self.sweep.arm(now, &mut self.table, id);
-    }
-
-    /// One turn of an ending session: flush, FIN, then throw input away for a while.
-    fn drive_ending<S: Socket>(&mut self, now: Instant, id: SessionId, socket: &mut S) -> Wants {
-        let linger = saturating(now, self.config.linger_timeout);
-        let Some(session) = self.table.get_mut(id) else {
-            return Wants::Nothing(CloseReason::PeerClosed);
-        };
-        if let Phase::Flushing(reason) = session.phase {
-            if socket.rx(0).end == End::Failed {
-                return self.end_now(now, id, reason, socket);
-            }
-            if socket.finish() == Finish::Pending {
-                return Wants::Output;
-            }
-            session.phase = Phase::Lingering { reason, discarded: 0 };
-            session.timers = Timers { fixed: Some((linger, reason)), silence: None };
-            self.sweep.arm(now, &mut self.table, id);
-        }
-        let limit = self.config.linger_bytes;
-        let Some(session) = self.table.get_mut(id) else {
-            return Wants::Nothing(CloseReason::PeerClosed);
-        };
-        let Phase::Lingering { reason, discarded } = &mut session.phase else {
-            return Wants::Output;
-        };
-        let reason = *reason;
-        loop {
-            let rx = socket.rx(1);
-            let (len, end) = (rx.bytes.len(), rx.end);
-            socket.consume(len);
-            *discarded = discarded.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
-            if *discarded > limit || end == End::Failed {
-                return self.end_now(now, id, reason, socket);
-            }
-            if len == 0 {
-                return if end == End::Finished {
-                    self.end(now, id, reason, Some(socket.progress(now).received));
-                    Wants::Nothing(reason)
-                } else {
-                    Wants::Input
-                };
-            }
-        }
-    }
-
-    /// Resets the connection and frees the slot.
-    fn end_now<S: Socket>(
-        &mut self,
-        now: Instant,
-        id: SessionId,
-        reason: CloseReason,
-        socket: &mut S,
-    ) -> Wants {
-        let received = socket.progress(now).received;
-        socket.abort();
-        let reason = match self.table.get(id).map(|session| session.phase) {
-            Some(Phase::Flushing(first) | Phase::Lingering { reason: first, .. }) => first,
-            _ => reason,
-        };
-        self.end(now, id, reason, Some(received));
-        Wants::Nothing(reason)
-    }
-
-    /// Frees the slot, counts, records and tells the protocol: the one place where sessions end.
-    fn end(&mut self, now: Instant, id: SessionId, reason: CloseReason, received: Option<usize>) {
-        self.sweep.disarm(&mut self.table, id);
-        self.forget_newcomer(id);
-        let Some(mut session) = self.table.remove(id) else {
-            return;
-        };
-        session.received += received.unwrap_or(0) as u64;
-        let deadline = session.expiry().map(|(at, _)| at).filter(|&at| at <= now);
-        let closed = Closed {
-            id,
-            reason,
-            at: now,
-            local: session.local,
-            remote: session.remote,
-            user: self.protocol.user(&session.state).cloned(),
-            age: now.saturating_duration_since(session.connected_at),
-            silence: now.saturating_duration_since(session.last_active),
-            overdue: deadline.map(|at| now.saturating_duration_since(at)),
-            received: session.received,
-            sent: session.sent,
-        };
-        info!(
-            "session {}.{} closed: {}, silent for {} ms",
-            id.index(),
-            id.generation(),
-            reason.name(),
-            closed.silence.as_millis()
-        );
-        self.counters.count_close(reason);
-        self.protocol.closed(&closed, &mut session.state);
-        self.closes.push(closed);
     }
 
     /// Names the next session whose deadline has passed; [`Server::judge`] it. One that is not
@@ -595,12 +383,8 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
         let Some(session) = self.table.get_mut(id) else {
             return wants;
         };
-        if session.phase == Phase::Open && session.waiting_since.is_none() {
-            let proof = socket.proof(now);
-            if let Some(at) = proof.at() {
-                // What was heard does not count while something is owed, so this may go back.
-                session.last_active = at.min(now).max(session.connected_at);
-            }
+        if session.phase == Phase::Open && !session.is_waiting() {
+            session.take_proof(now, socket);
         }
         match session.expiry() {
             Some((at, reason)) if at <= now => self.end_now(now, id, reason, socket),

@@ -1,11 +1,15 @@
 //! One connection's state: its addresses, its deadline, how far its end has come.
 
+#[cfg(target_pointer_width = "32")]
+mod size;
+
 use core::fmt;
 
 use embassy_time::{Duration, Instant};
 
 use crate::list::Link;
 use crate::server::Protocol;
+use crate::socket::Socket;
 use crate::sweep::Timed;
 
 /// Why a connection ended. Each connection ends with exactly one.
@@ -108,6 +112,37 @@ pub struct Timers {
 impl Timers {
     /// No deadline at all.
     pub const NEVER: Timers = Timers { fixed: None, silence: None };
+
+    /// A fixed moment alone.
+    #[must_use]
+    pub const fn at(at: Instant, reason: CloseReason) -> Self {
+        Self { fixed: Some((at, reason)), silence: None }
+    }
+}
+
+/// The same without the room that options take: there is one for each session, and the end of
+/// time never comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deadlines {
+    fixed: Instant,
+    silence: Duration,
+    fixed_reason: CloseReason,
+}
+
+impl From<Timers> for Deadlines {
+    fn from(timers: Timers) -> Self {
+        let (fixed, fixed_reason) = timers.fixed.unwrap_or((Instant::MAX, CloseReason::Idle));
+        Self { fixed, silence: timers.silence.unwrap_or(Duration::MAX), fixed_reason }
+    }
+}
+
+/// The clock of a session's silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Silence counts from here at the earliest.
+    From(Instant),
+    /// The application keeps the session waiting; so much silence had gone by before.
+    Stopped { spent: Duration },
 }
 
 /// How far the end of a connection has come.
@@ -132,11 +167,10 @@ pub struct Session<P: Protocol> {
     pub(crate) remote: P::Address,
     pub(crate) connected_at: Instant,
     pub(crate) last_active: Instant,
+    pub(crate) patience: Patience,
     pub(crate) received: u64,
     pub(crate) sent: u64,
-    pub(crate) timers: Timers,
-    /// Since when the application has kept the session waiting.
-    pub(crate) waiting_since: Option<Instant>,
+    pub(crate) deadlines: Deadlines,
     pub(crate) job: u32,
     pub(crate) phase: Phase,
     pub(crate) state: P::State,
@@ -174,16 +208,47 @@ impl<P: Protocol> Session<P> {
         &self.state
     }
 
+    pub(crate) const fn is_waiting(&self) -> bool {
+        matches!(self.patience, Patience::Stopped { .. })
+    }
+
+    /// From when on the session's silence counts.
+    fn silent_since(&self) -> Instant {
+        match self.patience {
+            Patience::From(at) => self.last_active.max(at),
+            Patience::Stopped { .. } => self.last_active,
+        }
+    }
+
+    /// The application keeps the session waiting from now on.
+    pub(crate) fn stop_clock(&mut self, now: Instant) {
+        let spent = now.saturating_duration_since(self.silent_since());
+        self.patience = Patience::Stopped { spent };
+    }
+
+    /// The application has answered: as much silence has gone by as when it was asked.
+    pub(crate) fn start_clock(&mut self, now: Instant) {
+        if let Patience::Stopped { spent } = self.patience {
+            self.patience = Patience::From(now.checked_sub(spent).unwrap_or(Instant::MIN));
+        }
+    }
+
+    /// Asks the socket when the peer last proved that it lives.
+    pub(crate) fn take_proof<S: Socket>(&mut self, now: Instant, socket: &mut S) {
+        let proof = socket.proof(now);
+        let Some(at) = proof.at().map(|at| at.min(now).max(self.connected_at)) else {
+            return;
+        };
+        // What was heard does not count while something is owed, so this may go back.
+        self.last_active = if proof.owed_since.is_some() { at } else { self.last_active.max(at) };
+    }
+
     /// Which deadline is the sooner one, and what it stands for.
     pub(crate) fn expiry(&self) -> Option<(Instant, CloseReason)> {
-        let idle = self
-            .timers
-            .silence
-            .map(|silence| (saturating(self.last_active, silence), CloseReason::Idle));
-        match (self.timers.fixed, idle) {
-            (Some(fixed), Some(idle)) => Some(if fixed.0 <= idle.0 { fixed } else { idle }),
-            (fixed, idle) => fixed.or(idle),
-        }
+        let Deadlines { fixed, silence, fixed_reason } = self.deadlines;
+        let idle = saturating(self.silent_since(), silence);
+        let sooner = if fixed <= idle { (fixed, fixed_reason) } else { (idle, CloseReason::Idle) };
+        Some(sooner).filter(|&(at, _)| at < Instant::MAX)
     }
 }
 

@@ -31,30 +31,35 @@ pub struct Progress {
     pub received: usize,
     /// Bytes taken for sending.
     pub sent: usize,
-    /// When the last of the received bytes arrived, as well as the stack can tell; at most `now`.
+    /// When the peer last proved that it lives: [`Proof::at`] where that costs nothing, else when
+    /// the last of the received bytes arrived.
     pub at: Instant,
 }
 
 /// When the peer last proved that it lives. Asked only when a deadline has passed.
-///
-/// While something is owed, only acknowledgements count: a peer that sends and never reads is
-/// stuck, whatever it sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proof {
-    /// When bytes last arrived; `None` if the stack cannot tell.
+    /// When bytes last arrived; `None` if none have, or the stack cannot tell.
     pub received_at: Option<Instant>,
-    /// When acknowledgements last made progress. While something is owed: that, or when the
-    /// oldest byte still owed was written, whichever is later.
+    /// When acknowledgements last made progress; `None` if they never have.
     pub acknowledged_at: Option<Instant>,
-    /// Whether bytes have been sent, or wait to be sent, that the peer has not acknowledged.
-    pub owed: bool,
+    /// When the oldest byte was written that the peer has not acknowledged, as well as the stack
+    /// can tell; `None` if nothing is owed.
+    pub owed_since: Option<Instant>,
 }
 
 impl Proof {
     /// The moment that counts.
+    ///
+    /// From when something is owed on, only acknowledgements do: a peer that sends and never reads
+    /// is stuck, whatever it sends. That something was written is itself no proof of anything.
     #[must_use]
     pub fn at(&self) -> Option<Instant> {
-        if self.owed { self.acknowledged_at } else { self.received_at.max(self.acknowledged_at) }
+        let heard = match (self.received_at, self.owed_since) {
+            (Some(received), Some(owed)) => Some(received.min(owed)),
+            (received, _) => received,
+        };
+        heard.max(self.acknowledged_at)
     }
 }
 

@@ -7,7 +7,8 @@
 //! comparison tells.
 //!
 //! An entry is never due early, and late by less than one tick if the caller comes back at
-//! [`Sweep::poll_at`]. Calling early is harmless, calling late loses nothing.
+//! [`Sweep::poll_at`]; one whose deadline has already passed when it is armed is due at the next
+//! tick. Calling early is harmless, calling late loses nothing.
 //!
 //! ```
 //! use embassy_time::{Duration, Instant};
@@ -38,7 +39,7 @@ use core::ops::DerefMut;
 
 use embassy_time::{Duration, Instant};
 
-use crate::list::{self, Head, Link, Links};
+use crate::list::{self, Head, Link, Links, MAX_ENTRIES};
 use crate::table::{SessionId, Slot, Table};
 
 /// An entry that can be swept: it lends a place for the wheel's link and knows its deadline.
@@ -98,8 +99,19 @@ impl<W: DerefMut<Target = [Head]>> Sweep<W> {
         self.armed as usize
     }
 
+    /// The index of the list of entries that have been taken off the wheel and wait to be looked at.
+    fn pending(&self) -> usize {
+        self.wheel.len().min(MAX_ENTRIES).saturating_sub(1)
+    }
+
     fn span(&self) -> u64 {
-        (self.wheel.len() as u64).saturating_sub(1)
+        self.pending() as u64
+    }
+
+    /// The tick that a moment lies in. The last ticks before the end of time count as one, so that
+    /// a round of the wheel after `now` can always be counted.
+    fn tick_of(&self, now: Instant) -> u64 {
+        (now.as_ticks() / self.tick).min(u64::MAX - MAX_ENTRIES as u64)
     }
 
     fn list_of(&self, tick: u64) -> u32 {
@@ -122,7 +134,7 @@ impl<W: DerefMut<Target = [Head]>> Sweep<W> {
         if self.armed == 0 {
             self.next = u64::MAX;
         }
-        self.catch_up(now.as_ticks() / self.tick);
+        self.catch_up(self.tick_of(now));
         self.file(table, id.index() as u32, deadline, self.cursor);
     }
 
@@ -132,7 +144,8 @@ impl<W: DerefMut<Target = [Head]>> Sweep<W> {
         self.cursor = self.cursor.max(now_tick.min(self.next));
     }
 
-    /// Takes an entry off the wheel. Must be done before it leaves the table.
+    /// Takes an entry off the wheel. Must be done before it leaves the table; [`Sweep::remove`] does
+    /// both.
     pub fn disarm<T: Timed, S: DerefMut<Target = [Slot<T>]>>(
         &mut self,
         table: &mut Table<T, S>,
@@ -147,8 +160,18 @@ impl<W: DerefMut<Target = [Head]>> Sweep<W> {
                 &mut TableLinks(table, Link::UNLINKED),
                 id.index() as u32,
             );
-            self.armed -= 1;
+            self.armed = self.armed.saturating_sub(1);
         }
+    }
+
+    /// Takes an entry off the wheel and out of the table.
+    pub fn remove<T: Timed, S: DerefMut<Target = [Slot<T>]>>(
+        &mut self,
+        table: &mut Table<T, S>,
+        id: SessionId,
+    ) -> Option<T> {
+        self.disarm(table, id);
+        table.remove(id)
     }
 
     /// Files an unlinked entry in the slot of its deadline's tick, rounded up so that it is never
@@ -178,74 +201,85 @@ impl<W: DerefMut<Target = [Head]>> Sweep<W> {
     /// The next entry whose deadline has passed, or `None`.
     ///
     /// The entry stays armed for the next tick: whoever is told of it removes it, or changes its
-    /// deadline, or is told again. `looks` bounds the work of this call and is counted down; when
-    /// it reaches zero there may be more, and [`Sweep::poll_at`] says so by lying in the past.
+    /// deadline, or is told again. `looks` bounds the work of a turn and is counted down; at zero
+    /// no entry is looked at, and while there may be more, [`Sweep::poll_at`] lies in the past.
     pub fn due<T: Timed, S: DerefMut<Target = [Slot<T>]>>(
         &mut self,
         now: Instant,
         table: &mut Table<T, S>,
         looks: &mut u32,
     ) -> Option<SessionId> {
-        let now_tick = now.as_ticks() / self.tick;
+        let now_tick = self.tick_of(now);
+        if self.armed == 0 {
+            return None;
+        }
         if now_tick < self.next {
             self.catch_up(now_tick);
             return None;
         }
-        let pending = self.wheel.len().checked_sub(1).filter(|_| self.armed > 0)?;
         // After a pause longer than the wheel every slot is overdue: once around reaches them all.
-        self.cursor = self.cursor.max(now_tick.saturating_sub(self.span() - 1));
+        self.cursor = self.cursor.max(now_tick.saturating_sub(self.span().saturating_sub(1)));
         self.catch_up(now_tick);
         loop {
-            while let Some(index) = self.pop_pending(table, pending) {
-                *looks = looks.saturating_sub(1);
-                self.armed -= 1;
-                let deadline = table.at(index).and_then(Timed::deadline);
-                if let Some(deadline) = deadline {
-                    // Filed relative to the present, so a slot that is still to be swept in this
-                    // round cannot be fed for ever.
-                    self.file(table, index, deadline, now_tick.saturating_add(1));
+            while let Some(index) = self.first_pending() {
+                // What is left of the slot that was taken last keeps the sweep due.
+                let resume = self.cursor.saturating_sub(1).min(now_tick);
+                if *looks == 0 {
+                    self.next = resume;
+                    return None;
                 }
-                let due = deadline.is_some_and(|deadline| deadline <= now);
-                if due || *looks == 0 {
-                    // What is left of the slot that was taken last keeps the sweep due.
-                    self.next = self.cursor.saturating_sub(1).min(now_tick);
-                    return if due { table.id_at(index as usize) } else { None };
+                *looks -= 1;
+                self.take_pending(table, index);
+                let Some(deadline) = table.at(index).and_then(Timed::deadline) else {
+                    continue;
+                };
+                // Filed relative to the present, so a slot that is still to be swept in this round
+                // cannot be fed for ever.
+                self.file(table, index, deadline, now_tick.saturating_add(1));
+                if deadline <= now {
+                    self.next = resume;
+                    return table.id_at(index as usize);
                 }
             }
             if self.cursor > now_tick {
                 break;
             }
-            self.take_slot(table, pending);
+            self.take_slot(table);
             self.cursor = self.cursor.saturating_add(1);
         }
         self.next = self.find_next();
         None
     }
 
-    fn pop_pending<T: Timed, S: DerefMut<Target = [Slot<T>]>>(
+    fn first_pending(&self) -> Option<u32> {
+        self.wheel.get(self.pending())?.first()
+    }
+
+    fn take_pending<T: Timed, S: DerefMut<Target = [Slot<T>]>>(
         &mut self,
         table: &mut Table<T, S>,
-        pending: usize,
-    ) -> Option<u32> {
-        let index = self.wheel.get(pending)?.first()?;
+        index: u32,
+    ) {
         list::unlink(&mut self.wheel, &mut TableLinks(table, Link::UNLINKED), index);
-        Some(index)
+        self.armed = self.armed.saturating_sub(1);
+        let pending = self.pending();
+        // An entry that left the table while it was armed cannot be unlinked. That is the owner's
+        // mistake; it must not keep this turn for ever.
+        if let Some(head) = self.wheel.get_mut(pending).filter(|head| head.first() == Some(index)) {
+            *head = Head::EMPTY;
+        }
     }
 
     /// Moves the entries of the cursor's slot aside: what is filed from here on is not of this round.
-    fn take_slot<T: Timed, S: DerefMut<Target = [Slot<T>]>>(
-        &mut self,
-        table: &mut Table<T, S>,
-        pending: usize,
-    ) {
-        let list = self.list_of(self.cursor) as usize;
+    fn take_slot<T: Timed, S: DerefMut<Target = [Slot<T>]>>(&mut self, table: &mut Table<T, S>) {
+        let (list, pending) = (self.list_of(self.cursor) as usize, self.pending());
         if let Ok([from, to]) = self.wheel.get_disjoint_mut([list, pending]) {
             list::move_all(from, to, pending as u32, &mut TableLinks(table, Link::UNLINKED));
         }
     }
 
-    /// The first tick from the cursor on whose slot has an entry. Each empty slot is passed once a
-    /// round, so this adds at most one step per tick of time that goes by.
+    /// The first tick from the cursor on whose slot has an entry. Costs a step for each empty slot
+    /// before it: once around the wheel at most, and only in turns in which something was due.
     fn find_next(&self) -> u64 {
         if self.armed == 0 {
             return u64::MAX;

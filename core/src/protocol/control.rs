@@ -91,6 +91,11 @@ fn get_clients<A: App>(
     };
     let message = match list {
         List::Retry => {
+            // Others wait while a list is frozen, so it is not frozen for one who has no room for it.
+            let outcome = exchange.succeed(name, |reply| reply, Data::Discard, Then::Go);
+            if let Outcome::Wait(_) = outcome {
+                return outcome;
+            }
             exchange.iocp.page = Page { offset, limit };
             exchange.state.pending = Pending::Asked;
             return Outcome::Wait(Step::Survey);

@@ -157,15 +157,15 @@ impl<const N: usize> Socket for MemorySocket<N> {
         Progress {
             received: core::mem::take(&mut self.received),
             sent: core::mem::take(&mut self.sent),
-            at: self.received_at.unwrap_or(now),
+            at: self.proof(now).at().unwrap_or(now),
         }
     }
 
-    fn proof(&mut self, _now: Instant) -> Proof {
+    fn proof(&mut self, now: Instant) -> Proof {
         Proof {
             received_at: self.received_at,
-            acknowledged_at: self.acknowledged_at.max(self.owed_since),
-            owed: self.output_len > 0,
+            acknowledged_at: self.acknowledged_at,
+            owed_since: (self.output_len > 0).then(|| self.owed_since.unwrap_or(now)),
         }
     }
 

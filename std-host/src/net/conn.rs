@@ -51,12 +51,12 @@ pub struct Conn {
     aborted: bool,
     /// Bytes that were seen and not consumed are still in the kernel.
     peeked: bool,
-    /// Whether something was owed when the connection was last judged.
-    owed_at_look: bool,
-    /// What the peer had acknowledged then.
+    /// Since when something was owed, when the connection was last judged.
+    owed_since: Option<Instant>,
+    /// How many bytes the peer had acknowledged then.
     acknowledged_at_look: u64,
-    /// The proof that was accepted then.
-    proof_at_look: Instant,
+    /// When it last acknowledged, as of then.
+    acknowledged_at: Instant,
     wrote_at: Instant,
 }
 
@@ -75,9 +75,9 @@ impl Conn {
             finished: false,
             aborted: false,
             peeked: false,
-            owed_at_look: false,
+            owed_since: None,
             acknowledged_at_look: 0,
-            proof_at_look: now,
+            acknowledged_at: now,
             wrote_at: now,
         }
     }
@@ -434,25 +434,26 @@ impl Socket for TcpSocket<'_> {
         // What this turn has written counts as owed only once it is with the kernel.
         self.flush();
         let Some(state) = TcpState::of(&self.conn.stream) else {
-            return Proof { received_at: None, acknowledged_at: None, owed: false };
+            return Proof { received_at: None, acknowledged_at: None, owed_since: None };
         };
         let owed = state.owed || self.conn.is_blocked();
         let progressed = state.acknowledged != self.conn.acknowledged_at_look;
-        let acknowledged_at = if !owed || progressed {
-            before(now, state.since_acknowledged)
-        } else if self.conn.owed_at_look {
-            // Owed then, owed now, and nothing acknowledged between.
-            self.conn.proof_at_look
-        } else {
-            self.conn.wrote_at
+        let owed_since = match self.conn.owed_since {
+            // Owed at the last look, owed now, and nothing acknowledged between.
+            Some(since) if owed && !progressed => Some(since),
+            // The kernel does not say when the oldest byte was written; the last write is never
+            // too early, and right for a peer that fell silent before its last reply.
+            _ => owed.then_some(self.conn.wrote_at),
         };
-        self.conn.owed_at_look = owed;
+        if progressed || !owed {
+            self.conn.acknowledged_at = before(now, state.since_acknowledged);
+        }
+        self.conn.owed_since = owed_since;
         self.conn.acknowledged_at_look = state.acknowledged;
-        self.conn.proof_at_look = acknowledged_at;
         Proof {
             received_at: Some(before(now, state.since_received)),
-            acknowledged_at: Some(acknowledged_at),
-            owed,
+            acknowledged_at: Some(self.conn.acknowledged_at),
+            owed_since,
         }
     }
 

@@ -68,15 +68,9 @@ pub fn serve(kind: Kind, options: &Options) -> Result<()> {
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket
-        .bind(&address.into())
-        .with_context(|| format!("cannot listen on {address}"))?;
+    socket.bind(&address.into()).with_context(|| format!("cannot listen on {address}"))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())

@@ -119,27 +119,15 @@ fn run_once(side: &Side, plan: &Plan) -> Result<Run> {
     let began = at_begin.context("the load never began")??;
     let (ended, resident) = at_end.context("the load never ended")??;
     let first = report.first_error.as_deref().unwrap_or_default();
-    ensure!(
-        report.errors == 0,
-        "{} connections were lost, first: {first}",
-        report.errors
-    );
+    ensure!(report.errors == 0, "{} connections were lost, first: {first}", report.errors);
     ensure!(report.requests > 0, "not one reply");
-    Ok(Run {
-        report,
-        server_time: ended.saturating_sub(began),
-        resident,
-    })
+    Ok(Run { report, server_time: ended.saturating_sub(began), resident })
 }
 
 /// Ratios of one side's figures to another's, run by run.
 #[must_use]
 pub fn ratios(runs: &[Run], base: &[Run], figure: impl Fn(&Run) -> f64) -> Summary {
-    Summary::of(
-        runs.iter()
-            .zip(base)
-            .map(|(run, base)| figure(run) / figure(base)),
-    )
+    Summary::of(runs.iter().zip(base).map(|(run, base)| figure(run) / figure(base)))
 }
 
 /// The comparison of two sides, as text.
@@ -149,52 +137,27 @@ pub fn describe(sides: &[Side; 2], runs: &[Vec<Run>]) -> String {
     let mut lines = Vec::new();
     for (pair, (a, b)) in a.iter().zip(b).enumerate() {
         let (a, b) = (a.report.rate(), b.report.rate());
-        lines.push(format!(
-            "pair {pair}: a {a:.0}/s, b {b:.0}/s, a/b {:.3}",
-            a / b
-        ));
+        lines.push(format!("pair {pair}: a {a:.0}/s, b {b:.0}/s, a/b {:.3}", a / b));
     }
     let rate = ratios(a, b, |run| run.report.rate());
     let cost = ratios(a, b, Run::cost);
-    lines.push(format!(
-        "requests/s a/b, median (least–greatest): {rate:.3}"
-    ));
-    lines.push(format!(
-        "server CPU per request a/b:              {cost:.3}"
-    ));
+    lines.push(format!("requests/s a/b, median (least–greatest): {rate:.3}"));
+    lines.push(format!("server CPU per request a/b:              {cost:.3}"));
     for (side, runs) in sides.iter().zip(runs) {
         lines.push(format!("{}: {}", side.name, side.command));
         let of = |figure: fn(&Run) -> f64| Summary::of(runs.iter().map(figure));
-        lines.push(format!(
-            "  requests/s          {:.0}",
-            of(|run| run.report.rate())
-        ));
+        lines.push(format!("  requests/s          {:.0}", of(|run| run.report.rate())));
         let mib = of(|run| {
             run.report.bytes as f64 / run.report.elapsed.as_secs_f64() / (1024.0 * 1024.0)
         });
         lines.push(format!("  MiB/s, both ways    {mib:.1}"));
-        lines.push(format!(
-            "  latency p50 us      {:.1}",
-            of(|run| run.report.micros_at(50.0))
-        ));
-        lines.push(format!(
-            "  latency p99 us      {:.1}",
-            of(|run| run.report.micros_at(99.0))
-        ));
+        lines.push(format!("  latency p50 us      {:.1}", of(|run| run.report.micros_at(50.0))));
+        lines.push(format!("  latency p99 us      {:.1}", of(|run| run.report.micros_at(99.0))));
         lines.push(format!("  least/most served   {:.3}", of(Run::fairness)));
         lines.push(format!("  server CPU ns/req   {:.0}", of(Run::cost)));
-        lines.push(format!(
-            "  server busy         {:.2}",
-            of(Run::server_share)
-        ));
-        lines.push(format!(
-            "  generator busy      {:.2}",
-            of(|run| run.report.busy_share())
-        ));
-        lines.push(format!(
-            "  server RSS KiB      {:.0}",
-            of(|run| run.resident as f64 / 1024.0)
-        ));
+        lines.push(format!("  server busy         {:.2}", of(Run::server_share)));
+        lines.push(format!("  generator busy      {:.2}", of(|run| run.report.busy_share())));
+        lines.push(format!("  server RSS KiB      {:.0}", of(|run| run.resident as f64 / 1024.0)));
     }
     lines.join("\n")
 }

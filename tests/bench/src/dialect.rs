@@ -31,12 +31,8 @@ impl FromStr for Dialect {
         if text == "heartbeat" {
             return Ok(Self::Heartbeat);
         }
-        let size = text
-            .strip_prefix("cycle:")
-            .context("expected `heartbeat` or `cycle:BYTES`")?;
-        let size: usize = size
-            .parse()
-            .context("the size of a cycle is a number of bytes")?;
+        let size = text.strip_prefix("cycle:").context("expected `heartbeat` or `cycle:BYTES`")?;
+        let size: usize = size.parse().context("the size of a cycle is a number of bytes")?;
         ensure!(size < MAX_TOTAL - 256, "a packet holds less than 10 MiB");
         Ok(Self::Cycle(size))
     }
@@ -69,41 +65,26 @@ impl Exchange {
     #[must_use]
     pub fn new(dialect: Dialect, speaks: Speaks) -> Self {
         let (flag, request, reply, data) = match dialect {
-            Dialect::Heartbeat => (
-                FLAG_CONTROL,
-                packet(HEARTBEAT_COMMAND, &[]),
-                packet(HEARTBEAT_REPLY, &[]),
-                0,
-            ),
+            Dialect::Heartbeat => {
+                (FLAG_CONTROL, packet(HEARTBEAT_COMMAND, &[]), packet(HEARTBEAT_REPLY, &[]), 0)
+            }
             Dialect::Cycle(size) => {
                 // A period that divides no power of two: bytes moved by a whole buffer do not look right.
                 let data: Vec<u8> = (0..=250u8).cycle().take(size).collect();
                 let request = packet("[Request]\r\nCommand=CyclePacket\r\nCount=41", &data);
-                let reply = packet(
-                    "[Response]\r\nCommand=CyclePacket\r\nCode=0\r\nCount=42",
-                    &data,
-                );
+                let reply =
+                    packet("[Response]\r\nCommand=CyclePacket\r\nCode=0\r\nCount=42", &data);
                 (FLAG_THROUGHPUT, request, reply, size)
             }
         };
         match speaks {
             Speaks::Protocol => {
                 let checked = reply.len() - data;
-                Self {
-                    flag: Some(flag),
-                    request,
-                    reply,
-                    checked,
-                }
+                Self { flag: Some(flag), request, reply, checked }
             }
             Speaks::Echo => {
                 let checked = request.len() - data;
-                Self {
-                    flag: None,
-                    reply: request.clone(),
-                    request,
-                    checked,
-                }
+                Self { flag: None, reply: request.clone(), request, checked }
             }
         }
     }
@@ -111,10 +92,7 @@ impl Exchange {
     /// What opens a connection: the flag, where there is one, and the first request.
     #[must_use]
     pub fn opening(&self) -> Vec<u8> {
-        self.flag
-            .into_iter()
-            .chain(self.request.iter().copied())
-            .collect()
+        self.flag.into_iter().chain(self.request.iter().copied()).collect()
     }
 }
 
@@ -137,9 +115,7 @@ mod tests {
     use super::*;
 
     fn unhex(text: &str) -> Vec<u8> {
-        text.split_whitespace()
-            .map(|byte| u8::from_str_radix(byte, 16).unwrap())
-            .collect()
+        text.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
     }
 
     #[test]
@@ -182,10 +158,7 @@ mod tests {
     #[test]
     fn dialects_are_parsed() {
         assert_eq!("heartbeat".parse::<Dialect>().unwrap(), Dialect::Heartbeat);
-        assert_eq!(
-            "cycle:1024".parse::<Dialect>().unwrap(),
-            Dialect::Cycle(1024)
-        );
+        assert_eq!("cycle:1024".parse::<Dialect>().unwrap(), Dialect::Cycle(1024));
         assert!("cycle:10485760".parse::<Dialect>().is_err());
         assert!("cycle".parse::<Dialect>().is_err());
     }

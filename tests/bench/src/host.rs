@@ -19,10 +19,7 @@ pub fn pin(core: usize) -> Result<()> {
 /// Raises the soft limit on open descriptors to the hard one and returns it.
 pub fn raise_descriptor_limit() -> Result<u64> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     rustix::process::setrlimit(Resource::Nofile, raised)
         .context("cannot raise the descriptor limit")?;
     Ok(limit.maximum.unwrap_or(u64::MAX))
@@ -38,10 +35,7 @@ pub fn end_with_parent() -> Result<()> {
 #[must_use]
 pub fn own_thread_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(
-        time.tv_sec.unsigned_abs(),
-        u32::try_from(time.tv_nsec).unwrap_or(0),
-    )
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// CPU time that a process has used in user and kernel mode, to the granularity of the kernel's clock tick.
@@ -49,9 +43,7 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the server has ended")?;
     let ticks = parse_ticks(&stat).context("unexpected form of /proc/PID/stat")?;
     let per_second = rustix::param::clock_ticks_per_second();
-    Ok(Duration::from_nanos(
-        ticks.saturating_mul(1_000_000_000 / per_second),
-    ))
+    Ok(Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / per_second)))
 }
 
 fn parse_ticks(stat: &str) -> Option<u64> {
@@ -96,10 +88,7 @@ mod tests {
 
     #[test]
     fn sizes_are_kibibytes() {
-        assert_eq!(
-            parse_kib("Name: x\nRss:      12 kB\nPss: 3 kB\n", "Rss:"),
-            Some(12288)
-        );
+        assert_eq!(parse_kib("Name: x\nRss:      12 kB\nPss: 3 kB\n", "Rss:"), Some(12288));
         assert_eq!(parse_kib("Name: x\n", "Rss:"), None);
     }
 

@@ -44,11 +44,7 @@ impl fmt::Display for Cost {
         let (before, after) = (self.before / 1024, self.after / 1024);
         writeln!(f, "resident before {before} KiB, after {after} KiB")?;
         let bytes = self.per_session();
-        write!(
-            f,
-            "{bytes:.0} bytes per idle session, {} sessions",
-            self.sessions
-        )
+        write!(f, "{bytes:.0} bytes per idle session, {} sessions", self.sessions)
     }
 }
 
@@ -63,10 +59,7 @@ pub fn measure(
 ) -> Result<Cost> {
     ensure!(sessions > 0, "at least one session");
     let limit = host::raise_descriptor_limit()?;
-    ensure!(
-        sessions as u64 + RESERVE <= limit,
-        "the descriptor limit is {limit}"
-    );
+    ensure!(sessions as u64 + RESERVE <= limit, "the descriptor limit is {limit}");
     let server = Server::start(command, cores.0, cores.1)?;
     let exchange = Exchange::new(Dialect::Heartbeat, speaks);
     // What the first session brings about once (pages touched, queues made) is no session's cost.
@@ -80,40 +73,22 @@ pub fn measure(
     thread::sleep(SETTLE);
     let after = host::resident(server.pid())?;
     for session in open_sessions.iter_mut().chain([&mut { first }]) {
-        ensure!(
-            still_open(session),
-            "a session was closed while the measurement lasted"
-        );
+        ensure!(still_open(session), "a session was closed while the measurement lasted");
     }
-    Ok(Cost {
-        sessions,
-        before,
-        after,
-    })
+    Ok(Cost { sessions, before, after })
 }
 
 fn open(server: &Server, exchange: &Exchange, index: usize) -> Result<TcpStream> {
     let mut stream = loadgen::connect(server.address, index)?;
-    stream
-        .set_read_timeout(Some(REPLY_LIMIT))
-        .context("cannot set a time limit")?;
-    stream
-        .write_all(&exchange.opening())
-        .context("cannot send a heartbeat")?;
+    stream.set_read_timeout(Some(REPLY_LIMIT)).context("cannot set a time limit")?;
+    stream.write_all(&exchange.opening()).context("cannot send a heartbeat")?;
     let mut reply = vec![0; exchange.reply.len()];
-    stream
-        .read_exact(&mut reply)
-        .with_context(|| format!("no answer on session {index}"))?;
-    ensure!(
-        reply == exchange.reply,
-        "a heartbeat got another reply than expected"
-    );
+    stream.read_exact(&mut reply).with_context(|| format!("no answer on session {index}"))?;
+    ensure!(reply == exchange.reply, "a heartbeat got another reply than expected");
     Ok(stream)
 }
 
 fn still_open(session: &mut TcpStream) -> bool {
-    let waits = session
-        .set_nonblocking(true)
-        .map(|()| session.read(&mut [0]));
+    let waits = session.set_nonblocking(true).map(|()| session.read(&mut [0]));
     matches!(waits, Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock)
 }

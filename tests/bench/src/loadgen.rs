@@ -59,12 +59,8 @@ pub enum Mark {
 
 /// Connects to a server, blocking; the `index`th connection chooses its source address so that ports suffice.
 pub fn connect(address: SocketAddr, index: usize) -> Result<TcpStream> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )
-    .context("cannot make a socket; is the descriptor limit reached?")?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
+        .context("cannot make a socket; is the descriptor limit reached?")?;
     let loopback = address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST);
     if loopback && let Some(source) = source_beyond_first(index) {
         socket
@@ -74,9 +70,7 @@ pub fn connect(address: SocketAddr, index: usize) -> Result<TcpStream> {
     socket
         .connect_timeout(&address.into(), CONNECT_LIMIT)
         .with_context(|| format!("connection {index}"))?;
-    socket
-        .set_tcp_nodelay(true)
-        .context("cannot set TCP_NODELAY")?;
+    socket.set_tcp_nodelay(true).context("cannot set TCP_NODELAY")?;
     Ok(socket.into())
 }
 
@@ -88,10 +82,7 @@ fn source_beyond_first(index: usize) -> Option<Ipv4Addr> {
 
 /// Applies a load and reports what came of it. `mark` is called at both ends of the measured time.
 pub fn run(load: &Load, mark: &mut dyn FnMut(Mark)) -> Result<Report> {
-    ensure!(
-        load.connections > 0 && load.depth > 0,
-        "at least one connection and a depth of one"
-    );
+    ensure!(load.connections > 0 && load.depth > 0, "at least one connection and a depth of one");
     let exchange = Exchange::new(load.dialect, load.speaks);
     let script = Script::new(&exchange, load.depth);
     let mut generator = Generator::connect(load, exchange.flag, &script)?;
@@ -127,16 +118,10 @@ impl<'a> Generator<'a> {
             if let Some(flag) = flag {
                 stream.write_all(&[flag]).context("cannot send the flag")?;
             }
-            stream
-                .set_nonblocking(true)
-                .context("cannot make a socket non-blocking")?;
+            stream.set_nonblocking(true).context("cannot make a socket non-blocking")?;
             let mut stream = mio::net::TcpStream::from_std(stream);
             poll.registry()
-                .register(
-                    &mut stream,
-                    Token(index),
-                    Interest::READABLE | Interest::WRITABLE,
-                )
+                .register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)
                 .context("cannot watch a socket")?;
             connections.push(Some(Connection::new(stream, script)));
         }
@@ -156,9 +141,7 @@ impl<'a> Generator<'a> {
         self.report.latency.reset();
         self.report.bytes = 0;
         for (before, connection) in self.served_before.iter_mut().zip(&self.connections) {
-            *before = connection
-                .as_ref()
-                .map_or(0, |connection| connection.served);
+            *before = connection.as_ref().map_or(0, |connection| connection.served);
         }
     }
 
@@ -187,15 +170,10 @@ impl<'a> Generator<'a> {
 
     fn finish(mut self, elapsed: Duration, busy: Duration) -> Report {
         let served =
-            self.connections
-                .iter()
-                .zip(&self.served_before)
-                .map(|(connection, before)| {
-                    // A lost connection counts as the least served there can be.
-                    connection
-                        .as_ref()
-                        .map_or(0, |connection| connection.served - before)
-                });
+            self.connections.iter().zip(&self.served_before).map(|(connection, before)| {
+                // A lost connection counts as the least served there can be.
+                connection.as_ref().map_or(0, |connection| connection.served - before)
+            });
         let served: Vec<u64> = served.collect();
         self.report.least = served.iter().copied().min().unwrap_or(0);
         self.report.most = served.iter().copied().max().unwrap_or(0);
@@ -214,13 +192,7 @@ mod tests {
     fn sources_change_only_when_ports_run_out() {
         assert_eq!(source_beyond_first(0), None);
         assert_eq!(source_beyond_first(24_999), None);
-        assert_eq!(
-            source_beyond_first(25_000),
-            Some(Ipv4Addr::new(127, 0, 0, 2))
-        );
-        assert_eq!(
-            source_beyond_first(50_000),
-            Some(Ipv4Addr::new(127, 0, 0, 3))
-        );
+        assert_eq!(source_beyond_first(25_000), Some(Ipv4Addr::new(127, 0, 0, 2)));
+        assert_eq!(source_beyond_first(50_000), Some(Ipv4Addr::new(127, 0, 0, 3)));
     }
 }

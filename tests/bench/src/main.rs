@@ -167,9 +167,7 @@ struct ShapesArgs {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text
-        .parse()
-        .map_err(|_| "expected a number of seconds".to_owned())?;
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
@@ -187,27 +185,16 @@ fn main() -> Result<()> {
             say(&cost)
         }
         Command::Shapes(args) => {
-            let plan = plan(
-                args.rounds,
-                (1, 1, Dialect::Heartbeat),
-                &args.times,
-                &args.cores,
-            );
+            let plan = plan(args.rounds, (1, 1, Dialect::Heartbeat), &args.times, &args.cores);
             say(&shapes::throughput(&plan)?)?;
             let cores = (args.cores.server_core, args.cores.load_core);
             say(&shapes::idle(args.idle, cores)?)
         }
         Command::EchoEpoll(args) => serve(Kind::EchoEpoll, &args),
         Command::EchoTokio(args) => serve(Kind::EchoTokio, &args),
-        Command::ShapeTask {
-            shared_buffer,
-            serve: args,
-        } => serve(
-            Kind::Task {
-                own_buffer: !shared_buffer,
-            },
-            &args,
-        ),
+        Command::ShapeTask { shared_buffer, serve: args } => {
+            serve(Kind::Task { own_buffer: !shared_buffer }, &args)
+        }
         Command::ShapeShardAsyncfd(args) => serve(Kind::ShardAsyncFd, &args),
         Command::ShapeShardMio(args) => serve(Kind::ShardMio, &args),
     }
@@ -222,11 +209,7 @@ fn say(text: &impl fmt::Display) -> Result<()> {
 fn serve(kind: Kind, args: &ServeArgs) -> Result<()> {
     baseline::serve(
         kind,
-        &Options {
-            listen: args.listen,
-            core: args.core,
-            idle_timeout: args.idle_timeout,
-        },
+        &Options { listen: args.listen, core: args.core, idle_timeout: args.idle_timeout },
     )
 }
 
@@ -251,16 +234,8 @@ fn compare(args: CompareArgs) -> Result<()> {
     let shape = (args.shape.connections, args.shape.depth, args.shape.dialect);
     let plan = plan(args.pairs, shape, &args.times, &args.cores);
     let sides = [
-        Side {
-            name: "a".to_owned(),
-            command: args.a,
-            speaks: speaks(args.a_echo),
-        },
-        Side {
-            name: "b".to_owned(),
-            command: args.b,
-            speaks: speaks(args.b_echo),
-        },
+        Side { name: "a".to_owned(), command: args.a, speaks: speaks(args.a_echo) },
+        Side { name: "b".to_owned(), command: args.b, speaks: speaks(args.b_echo) },
     ];
     let runs = compare::measure(&sides, &plan)?;
     say(&compare::describe(&sides, &runs))

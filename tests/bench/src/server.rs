@@ -36,11 +36,8 @@ impl Server {
             Some(word) => word.into(),
         };
         host::pin(core)?;
-        let started = Command::new(program)
-            .args(words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn();
+        let started =
+            Command::new(program).args(words).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         host::pin(own_core)?;
         let mut child = started.with_context(|| format!("cannot start `{command}`"))?;
         match await_address(&mut child) {
@@ -72,23 +69,16 @@ fn end(child: &mut Child) {
 }
 
 fn await_address(child: &mut Child) -> Result<SocketAddr> {
-    let stdout = child
-        .stdout
-        .take()
-        .context("the server has no standard output")?;
+    let stdout = child.stdout.take().context("the server has no standard output")?;
     let (sender, receiver) = mpsc::channel();
     // A thread, because reading a pipe has no time limit; it goes on reading so that the server never blocks on it.
     thread::spawn(move || first_line(stdout, &sender));
-    let line = receiver
-        .recv_timeout(START_LIMIT)
-        .context("no line on its standard output")??;
+    let line = receiver.recv_timeout(START_LIMIT).context("no line on its standard output")??;
     let address = line
         .trim()
         .strip_prefix("listening on ")
         .with_context(|| format!("unexpected line `{line}`"))?;
-    address
-        .parse()
-        .with_context(|| format!("no address in `{line}`"))
+    address.parse().with_context(|| format!("no address in `{line}`"))
 }
 
 fn first_line(stdout: ChildStdout, sender: &Sender<io::Result<String>>) {

@@ -22,16 +22,8 @@ fn sides() -> Vec<Side> {
     vec![
         side("echo-epoll", "echo-epoll", Speaks::Echo),
         side("shape-task", "shape-task", Speaks::Protocol),
-        side(
-            "shape-task, shared buffer",
-            "shape-task --shared-buffer",
-            Speaks::Protocol,
-        ),
-        side(
-            "shape-shard-asyncfd",
-            "shape-shard-asyncfd",
-            Speaks::Protocol,
-        ),
+        side("shape-task, shared buffer", "shape-task --shared-buffer", Speaks::Protocol),
+        side("shape-shard-asyncfd", "shape-shard-asyncfd", Speaks::Protocol),
         side("shape-shard-mio", "shape-shard-mio", Speaks::Protocol),
     ]
 }
@@ -46,24 +38,12 @@ pub fn throughput(plan: &Plan) -> Result<String> {
          | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for (connections, depth) in LOADS {
-        let runs = compare::measure(
-            &sides,
-            &Plan {
-                connections,
-                depth,
-                ..*plan
-            },
-        )?;
+        let runs = compare::measure(&sides, &Plan { connections, depth, ..*plan })?;
         for (side, of_side) in sides.iter().zip(&runs) {
             writeln!(
                 table,
                 "{}",
-                row(
-                    &format!("{connections} × {depth}"),
-                    &side.name,
-                    of_side,
-                    &runs[0]
-                )
+                row(&format!("{connections} × {depth}"), &side.name, of_side, &runs[0])
             )?;
         }
     }

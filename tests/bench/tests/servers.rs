@@ -23,21 +23,13 @@ const PLAN: Plan = Plan {
 };
 
 fn side(arguments: &str, speaks: Speaks) -> Side {
-    Side {
-        name: arguments.to_owned(),
-        command: format!("{PROGRAM} {arguments}"),
-        speaks,
-    }
+    Side { name: arguments.to_owned(), command: format!("{PROGRAM} {arguments}"), speaks }
 }
 
 #[test]
 fn shapes_answer_heartbeats() {
-    let names = [
-        "shape-task",
-        "shape-task --shared-buffer",
-        "shape-shard-asyncfd",
-        "shape-shard-mio",
-    ];
+    let names =
+        ["shape-task", "shape-task --shared-buffer", "shape-shard-asyncfd", "shape-shard-mio"];
     let sides = names.map(|name| side(name, Speaks::Protocol));
     for (side, runs) in sides.iter().zip(compare::measure(&sides, &PLAN).unwrap()) {
         assert!(runs[0].report.requests > 0, "{}", side.name);
@@ -48,39 +40,23 @@ fn shapes_answer_heartbeats() {
 #[test]
 fn echoes_return_packets_larger_than_any_buffer() {
     let sides = ["echo-epoll", "echo-tokio"].map(|name| side(name, Speaks::Echo));
-    compare::measure(
-        &sides,
-        &Plan {
-            dialect: Dialect::Cycle(300_000),
-            ..PLAN
-        },
-    )
-    .unwrap();
+    compare::measure(&sides, &Plan { dialect: Dialect::Cycle(300_000), ..PLAN }).unwrap();
 }
 
 #[test]
 fn a_comparison_names_both_sides() {
-    let sides = [
-        side("shape-shard-mio", Speaks::Protocol),
-        side("echo-epoll", Speaks::Echo),
-    ];
+    let sides = [side("shape-shard-mio", Speaks::Protocol), side("echo-epoll", Speaks::Echo)];
     let runs = compare::measure(&sides, &PLAN).unwrap();
     let text = compare::describe(&sides, &runs);
     assert!(text.contains("requests/s a/b"), "{text}");
-    assert!(
-        text.contains("shape-shard-mio") && text.contains("echo-epoll"),
-        "{text}"
-    );
+    assert!(text.contains("shape-shard-mio") && text.contains("echo-epoll"), "{text}");
 }
 
 #[test]
 fn idle_sessions_are_counted() {
     let command = format!("{PROGRAM} shape-task");
     let cost = idle::measure(&command, Speaks::Protocol, 200, (0, 0)).unwrap();
-    assert!(
-        cost.per_session() > 4096.0,
-        "a buffer of 4 KiB each, but {cost:?}"
-    );
+    assert!(cost.per_session() > 4096.0, "a buffer of 4 KiB each, but {cost:?}");
 }
 
 #[test]

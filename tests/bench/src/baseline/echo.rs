@@ -24,12 +24,7 @@ struct Connection {
 /// One thread, level-triggered epoll, one buffer.
 pub fn epoll(listener: &TcpListener) -> Result<()> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    epoll::add(
-        &epoll,
-        listener,
-        epoll::EventData::new_u64(LISTENER),
-        epoll::EventFlags::IN,
-    )?;
+    epoll::add(&epoll, listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
     let mut connections: Vec<Option<Connection>> = Vec::new();
     let mut events = Vec::with_capacity(BATCH);
     let mut buffer = vec![0; BUFFER];
@@ -44,9 +39,8 @@ pub fn epoll(listener: &TcpListener) -> Result<()> {
                 accept(listener, &epoll, &mut connections)?;
                 continue;
             }
-            let Some(slot) = usize::try_from(token)
-                .ok()
-                .and_then(|index| connections.get_mut(index))
+            let Some(slot) =
+                usize::try_from(token).ok().and_then(|index| connections.get_mut(index))
             else {
                 continue;
             };
@@ -59,11 +53,7 @@ pub fn epoll(listener: &TcpListener) -> Result<()> {
             }
             let waits = !connection.pending.is_empty();
             if waits != waited {
-                let interest = if waits {
-                    epoll::EventFlags::OUT
-                } else {
-                    epoll::EventFlags::IN
-                };
+                let interest = if waits { epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
                 epoll::modify(
                     &epoll,
                     &connection.stream,
@@ -89,16 +79,8 @@ fn accept(
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         let index = into.iter().position(Option::is_none).unwrap_or(into.len());
-        epoll::add(
-            epoll,
-            &stream,
-            epoll::EventData::new_u64(index as u64),
-            epoll::EventFlags::IN,
-        )?;
-        let connection = Some(Connection {
-            stream,
-            pending: Vec::new(),
-        });
+        epoll::add(epoll, &stream, epoll::EventData::new_u64(index as u64), epoll::EventFlags::IN)?;
+        let connection = Some(Connection { stream, pending: Vec::new() });
         if index == into.len() {
             into.push(connection);
         } else {
@@ -128,10 +110,7 @@ fn echo(connection: &mut Connection, buffer: &mut [u8]) -> io::Result<()> {
 fn or_zero(result: io::Result<usize>) -> io::Result<usize> {
     match result {
         Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-            ) =>
+            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
         {
             Ok(0)
         }
@@ -141,9 +120,7 @@ fn or_zero(result: io::Result<usize>) -> io::Result<usize> {
 
 /// A task per connection on one thread, each with a buffer of its own.
 pub fn tokio(listener: TcpListener) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         loop {

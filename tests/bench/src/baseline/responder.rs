@@ -21,11 +21,7 @@ pub struct Responder {
 
 impl Default for Responder {
     fn default() -> Self {
-        Self {
-            flag_seen: false,
-            held: 0,
-            partial: [0; PACKET],
-        }
+        Self { flag_seen: false, held: 0, partial: [0; PACKET] }
     }
 }
 
@@ -76,10 +72,7 @@ impl Responder {
         if rest.is_empty() {
             return Ok(());
         }
-        self.partial
-            .get_mut(..rest.len())
-            .ok_or(Refused)?
-            .copy_from_slice(rest);
+        self.partial.get_mut(..rest.len()).ok_or(Refused)?.copy_from_slice(rest);
         self.held = u8::try_from(rest.len()).map_err(|_| Refused)?;
         Ok(())
     }
@@ -145,16 +138,10 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         let mut output = Vec::new();
-        assert_eq!(
-            Responder::default().respond(&[5], &mut output),
-            Err(Refused)
-        );
+        assert_eq!(Responder::default().respond(&[5], &mut output), Err(Refused));
         let mut wrong = vec![8];
         wrong.extend(packet("[Request]\r\nCommand=Passiv", &[]));
-        assert_eq!(
-            Responder::default().respond(&wrong, &mut output),
-            Err(Refused)
-        );
+        assert_eq!(Responder::default().respond(&wrong, &mut output), Err(Refused));
         assert_eq!(
             Responder::default().respond(&[8, 0, 0, 0, 29, 0, 0, 0, 25], &mut output),
             Err(Refused)

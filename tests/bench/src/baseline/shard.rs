@@ -86,10 +86,7 @@ impl Shard {
                     let Some(Some(connection)) = self.connections.get_mut(index) else {
                         continue;
                     };
-                    if connection
-                        .turn(&mut self.buffer, &mut self.output, now)
-                        .is_err()
-                    {
+                    if connection.turn(&mut self.buffer, &mut self.output, now).is_err() {
                         self.close(index);
                     }
                 }
@@ -117,19 +114,10 @@ impl Shard {
             )?;
             self.generation = self.generation.wrapping_add(1);
             let generation = self.generation;
-            self.looks.push_back(Look {
-                at: now + self.idle_timeout,
-                index,
-                generation,
-            });
+            self.looks.push_back(Look { at: now + self.idle_timeout, index, generation });
             let responder = Responder::default();
-            self.connections[index] = Some(Connection {
-                stream,
-                responder,
-                last: now,
-                generation,
-                pending: Vec::new(),
-            });
+            self.connections[index] =
+                Some(Connection { stream, responder, last: now, generation, pending: Vec::new() });
         }
     }
 
@@ -191,9 +179,7 @@ impl Connection {
             };
             self.last = now;
             output.clear();
-            self.responder
-                .respond(&buffer[..n], output)
-                .map_err(|_| io::ErrorKind::InvalidData)?;
+            self.responder.respond(&buffer[..n], output).map_err(|_| io::ErrorKind::InvalidData)?;
             if !output.is_empty() {
                 let written = or_zero(self.stream.write(output))?;
                 if written < output.len() {
@@ -212,10 +198,7 @@ impl Connection {
 fn or_zero(result: io::Result<usize>) -> io::Result<usize> {
     match result {
         Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-            ) =>
+            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
         {
             Ok(0)
         }
@@ -261,9 +244,7 @@ fn answer_all(receiver: &Receiver<Census>, count: usize) {
 
 /// Runs the shard as one task of a Tokio thread.
 pub fn serve_in_tokio(listener: TcpListener, idle_timeout: Duration) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (sender, mut receiver) = async_mpsc::channel(16);
     thread::spawn(move || take_census(|census| sender.blocking_send(census).is_ok()));
     runtime.block_on(async {

@@ -26,9 +26,7 @@ thread_local! {
 
 /// Serves with a task per connection on one Tokio thread.
 pub fn serve(listener: TcpListener, idle_timeout: Duration, own_buffer: bool) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         loop {
@@ -102,9 +100,7 @@ fn poll_exchange(
     }
     Poll::Ready(OUTPUT.with_borrow_mut(|output| {
         output.clear();
-        responder
-            .respond(input, output)
-            .map_err(|_| io::ErrorKind::InvalidData)?;
+        responder.respond(input, output).map_err(|_| io::ErrorKind::InvalidData)?;
         if output.is_empty() {
             return Ok(None);
         }

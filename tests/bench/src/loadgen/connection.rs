@@ -118,10 +118,7 @@ impl Connection {
             };
             report.bytes += n as u64;
             if !script.matches(self.reply_phase, &buffer[..n]) {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "the reply differs",
-                ));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the reply differs"));
             }
             let reached = self.reply_phase + n;
             self.reply_phase = reached % script.reply_len;
@@ -187,11 +184,7 @@ mod tests {
 
     #[test]
     fn replies_are_checked_at_any_split() {
-        for dialect in [
-            Dialect::Heartbeat,
-            Dialect::Cycle(7),
-            Dialect::Cycle(100_000),
-        ] {
+        for dialect in [Dialect::Heartbeat, Dialect::Cycle(7), Dialect::Cycle(100_000)] {
             let exchange = Exchange::new(dialect, Speaks::Protocol);
             let script = Script::new(&exchange, 1);
             let stream = exchange.reply.repeat(3);

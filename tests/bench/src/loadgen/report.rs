@@ -92,15 +92,9 @@ impl fmt::Display for Report {
         for percentile in [50.0, 90.0, 99.0, 99.9, 100.0] {
             write!(f, "  p{percentile} {:.1}", self.micros_at(percentile))?;
         }
-        writeln!(
-            f,
-            "\nfairness   least served {}, most served {}",
-            self.least, self.most
-        )?;
+        writeln!(f, "\nfairness   least served {}, most served {}", self.least, self.most)?;
         writeln!(f, "generator  {:.0} % busy", self.busy_share() * 100.0)?;
         write!(f, "errors     {}", self.errors)?;
-        self.first_error
-            .as_ref()
-            .map_or(Ok(()), |error| write!(f, ", first: {error}"))
+        self.first_error.as_ref().map_or(Ok(()), |error| write!(f, ", first: {error}"))
     }
 }
