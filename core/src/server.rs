@@ -413,6 +413,12 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
         &self.table
     }
 
+    /// The longest reply: how much output a socket must be able to take at once.
+    #[must_use]
+    pub fn longest_reply(&self) -> usize {
+        self.scratch.len()
+    }
+
     /// What has been counted.
     #[must_use]
     pub const fn counters(&self) -> &Counters {
