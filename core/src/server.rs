@@ -402,6 +402,12 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
         self.sweep.poll_at()
     }
 
+    /// How many sessions have a deadline: all of them, or else a watchdog should know.
+    #[must_use]
+    pub const fn deadlines(&self) -> usize {
+        self.sweep.armed()
+    }
+
     /// From now on every new connection is refused. End the sessions with [`Server::close`].
     pub const fn stop_accepting(&mut self) {
         self.stopping = true;
