@@ -56,7 +56,7 @@ impl Record {
 pub(crate) struct LastRun {
     /// Starts since power-up, this one included.
     pub(crate) starts: u32,
-    /// Why the last run ended, if it was a panic.
+    /// The last run's panic, if that was its end.
     pub(crate) panic: Option<String<MESSAGE>>,
     /// A number that differs from start to start.
     pub(crate) noise: u64,
@@ -97,7 +97,10 @@ impl Write for Cut {
 fn panic(info: &PanicInfo<'_>) -> ! {
     cortex_m::interrupt::disable();
     let mut text = Cut(String::new());
-    let _ = write!(text, "{info}");
+    let _ = match info.location() {
+        Some(place) => write!(text, "panic at {}:{}, {}", place.file(), place.line(), info.message()),
+        None => write!(text, "panic, {}", info.message()),
+    };
     let mut record = Record::load();
     record.len = text.0.len() as u32;
     record.message = [0; MESSAGE];

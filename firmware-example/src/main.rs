@@ -39,8 +39,7 @@ fn main() -> ! {
         settings::SESSIONS,
         settings::plan::PER_SESSION
     );
-    let station =
-        STATION.init(Station::new(board.network, board.watchdog, last.noise, memory::take()));
+    let station = STATION.init_with(|| Station::new(board.network, board.watchdog, last.noise, memory::take()));
     idle::run(|spawner| {
         // Each is spawned once, and there is room for one of each.
         spawner.spawn(serve(station).expect("the first"));

@@ -1,6 +1,6 @@
 //! The gateway's memory: all of it static, counted when the image is built.
 
-use core::mem::size_of;
+use core::mem::MaybeUninit;
 
 use pulsegate_core::adapter::smoltcp::PoolSlot;
 use pulsegate_core::list::Head;
@@ -78,21 +78,32 @@ pub(crate) struct Memory {
     pub(crate) server: Lent<'static, Wire>,
 }
 
+/// Fills a cell place by place: an array as a value would cross the stack, which is not that large.
+fn fill<T, const N: usize>(cell: &'static StaticCell<[T; N]>, value: impl Fn() -> T) -> &'static mut [T; N] {
+    let memory = cell.uninit();
+    let places: &mut [MaybeUninit<T>; N] = memory.as_mut();
+    for place in places {
+        place.write(value());
+    }
+    // SAFETY: each place has been written.
+    unsafe { memory.assume_init_mut() }
+}
+
 /// Takes the memory.
 pub(crate) fn take() -> Memory {
     let [scratch, reply] = SCRATCHES.take();
     Memory {
-        storage: STORAGE.init_with(|| [SocketStorage::EMPTY; SOCKETS + OTHERS]),
+        storage: fill(&STORAGE, || SocketStorage::EMPTY),
         receive: RECEIVE.take(),
         transmit: TRANSMIT.take(),
-        pool: POOL.init_with(|| [const { PoolSlot::EMPTY }; SOCKETS]),
+        pool: fill(&POOL, || PoolSlot::EMPTY),
         scratch,
-        rows: ROWS.init_with(|| [None; SESSIONS]),
+        rows: fill(&ROWS, || None),
         server: Lent {
-            slots: SLOTS.init_with(|| [const { Slot::EMPTY }; SESSIONS]),
-            wheel: WHEEL_SLOTS.init_with(|| [Head::EMPTY; WHEEL]),
+            slots: fill(&SLOTS, || Slot::EMPTY),
+            wheel: fill(&WHEEL_SLOTS, || Head::EMPTY),
             scratch: reply,
-            closes: CLOSED.init_with(|| [const { None }; CLOSES]),
+            closes: fill(&CLOSED, || None),
         },
     }
 }
