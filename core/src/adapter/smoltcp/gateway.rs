@@ -8,8 +8,8 @@ use smoltcp::phy::Device;
 use smoltcp::socket::tcp;
 use smoltcp::wire::{IpAddress, IpEndpoint};
 
-use super::pool::{Census, Misfit, Pool, PoolConfig, PoolSlot, Service, SlotState, State, Turn};
-use super::socket::{Record, TcpSocket, end, fits};
+use super::pool::{Census, Misfit, Pool, PoolConfig, PoolSlot, Service, SlotState, State};
+use super::socket::{Record, TcpSocket, Turn, end, fits};
 use super::time::{instant, stack_instant};
 use crate::frame::Limits;
 use crate::server::{Address, CloseReason, JobId, Memory, Protocol, Refused, Server, Stale, Wants};
@@ -298,12 +298,7 @@ where
                 self.pool.abort(now, sockets, index);
                 continue;
             };
-            let service = Service {
-                record: Record::new(now),
-                id: admission.id,
-                turn: Turn::Now,
-                end: end(socket.state()),
-            };
+            let service = Service { record: Record::new(now), id: admission.id };
             self.pool.set_state(index, State::Serving(service));
             if let Some(index) = admission.evicted.and_then(|id| self.pool.find(id)) {
                 self.pool.abort(now, sockets, index);
@@ -321,13 +316,13 @@ where
             };
             let moved = service.record.observe(now, socket);
             let end = end(socket.state());
-            let ready = match service.turn {
+            let ready = match service.record.turn {
                 Turn::Now => true,
-                Turn::Input => moved.received || service.end != end,
-                Turn::Output => moved.received || moved.acknowledged || service.end != end,
+                Turn::Input => moved.received || service.record.end != end,
+                Turn::Output => moved.received || moved.acknowledged || service.record.end != end,
             };
             if ready {
-                service.end = end;
+                service.record.end = end;
                 let id = service.id;
                 let mut socket =
                     TcpSocket::new(now, socket, &mut service.record, &mut *self.scratch);

@@ -6,10 +6,9 @@ use embassy_time::{Duration, Instant};
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
 
-use super::socket::Record;
+use super::socket::{Record, Turn};
 use super::time::stack_duration;
 use crate::session::saturating;
-use crate::socket::End;
 use crate::table::SessionId;
 
 /// smoltcp keeps a socket silent for this long after it has missed its neighbour's address. The
@@ -87,25 +86,11 @@ pub enum SlotState {
     Idle,
 }
 
-/// When a session is driven next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// In the next round.
-    Now,
-    /// When bytes have arrived or the peer has ended.
-    Input,
-    /// When there is more room for output too.
-    Output,
-}
-
 /// A session's side of its socket.
 #[derive(Debug, Clone)]
 pub(super) struct Service {
     pub(super) record: Record,
     pub(super) id: SessionId,
-    pub(super) turn: Turn,
-    /// How the connection stood when it was last looked at.
-    pub(super) end: End,
 }
 
 #[derive(Debug, Clone)]
@@ -263,7 +248,7 @@ impl<'m> Pool<'m> {
         if let Some(PoolSlot(Some(Member { state: State::Serving(service), .. }))) =
             self.slots.get_mut(index)
         {
-            service.turn = turn;
+            service.record.turn = turn;
         }
     }
 
@@ -360,7 +345,7 @@ impl<'m> Pool<'m> {
     /// Whether a session wants a turn without having to wait for anything.
     pub(super) fn wants_turns(&self) -> bool {
         (0..self.connected).any(|index| {
-            matches!(self.state(index), Some(State::Serving(service)) if service.turn == Turn::Now)
+            matches!(self.state(index), Some(State::Serving(service)) if service.record.turn == Turn::Now)
         })
     }
 

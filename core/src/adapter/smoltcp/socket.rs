@@ -38,6 +38,21 @@ pub struct Record {
     unacknowledged: u16,
     /// Bytes that have arrived and are not yet reported.
     received: u16,
+    /// When the session is driven next.
+    pub(super) turn: Turn,
+    /// How the connection stood when it was last driven.
+    pub(super) end: End,
+}
+
+/// When a session is driven next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// In the next round.
+    Now,
+    /// When bytes have arrived or the peer has ended.
+    Input,
+    /// When there is more room for output too.
+    Output,
 }
 
 /// What an observation has found.
@@ -58,7 +73,15 @@ impl Record {
     /// For a connection that was established at `now`: the handshake is a proof of life.
     #[must_use]
     pub const fn new(now: Instant) -> Self {
-        Self { alive_at: now, owed_since: now, unread: 0, unacknowledged: 0, received: 0 }
+        Self {
+            alive_at: now,
+            owed_since: now,
+            unread: 0,
+            unacknowledged: 0,
+            received: 0,
+            turn: Turn::Now,
+            end: End::Open,
+        }
     }
 
     /// Notes what has arrived and what has been acknowledged since the last time.
