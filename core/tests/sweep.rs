@@ -1,4 +1,5 @@
 //! The sweep against a model that scans everything.
+#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,7 @@
 //! Command texts, replies, digests, moments, the client list.
+#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
+
+mod common;
 
 use embassy_time::Instant;
 use proptest::prelude::*;
@@ -148,8 +151,6 @@ fn job() -> JobId {
     let _ = server.drive(now, id, &mut peer, 512);
     server.protocol().app().questions[0].1
 }
-
-mod common;
 
 const ALL: Page = Page { offset: 0, limit: u32::MAX };
 
