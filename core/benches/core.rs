@@ -225,7 +225,7 @@ fn serve(c: &mut Criterion) {
     group.bench_function("64 KiB of glued heartbeats, answered", |b| {
         b.iter(|| {
             let mut socket = Sink { input: black_box(&glued), sent: 0, now };
-            assert_eq!(control.drive(now, id, &mut socket, WINDOW), Wants::More);
+            assert_eq!(control.drive(now, id, &mut socket, WINDOW), Wants::Input);
         });
     });
 
