@@ -167,6 +167,14 @@ fn stale_handles_and_jobs_harm_nobody() {
     assert_eq!(server.complete(at(4), new, job, Reply::Login(verdict("y"))), Err(Stale));
     let _ = server.drive(at(4), new, &mut peer, 4096);
     assert_eq!(server.sessions().get(new).unwrap().state().user().unwrap(), "x");
+    // The answer to the last question is none to the next.
+    peer.take(512, at(5));
+    say(&mut server, at(5), new, &mut peer, &login("slow"));
+    assert_eq!(server.complete(at(6), new, job, Reply::Login(verdict("y"))), Err(Stale));
+    // Nor does a session that is being closed wait for it any longer.
+    let (_, job) = server.protocol_mut().app_mut().questions.pop().unwrap();
+    server.close(at(7), new, CloseReason::Kicked).unwrap();
+    assert_eq!(server.complete(at(8), new, job, Reply::Login(verdict("y"))), Err(Stale));
 }
 
 #[test]
