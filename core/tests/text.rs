@@ -214,6 +214,12 @@ fn those_who_wait_for_the_list_get_it_in_order() {
         freeze(&mut roster, reader, 1, ALL).unwrap();
     }
     assert_eq!(order, [2, 4, 5, 7]);
+    // All who wait may be named at once.
+    assert!(matches!(freeze(&mut roster, 1, 1, ALL), Some(List::Frozen(_))));
+    assert_eq!((freeze(&mut roster, 2, 1, ALL), freeze(&mut roster, 3, 1, ALL)), (None, None));
+    roster.release(SessionId::from_bits(1));
+    let named = std::iter::from_fn(|| roster.granted()).map(|(id, _)| id.to_bits());
+    assert_eq!(named.collect::<Vec<_>>(), [2, 3]);
 }
 
 #[test]
