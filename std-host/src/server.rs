@@ -163,8 +163,9 @@ fn start_on(
 ) -> io::Result<Running> {
     let first = listeners.first().ok_or_else(|| io::Error::other("no listener"))?;
     let address = first.local_addr()?;
-    let config =
-        Config { tick: to_core(settings.tick), evict: settings.evict, ..Config::default() };
+    // The wheel turns twice in a tick, so that a thread which wakes up late is still within it.
+    let tick = to_core(settings.tick) / 2;
+    let config = Config { tick, evict: settings.evict, ..Config::default() };
     let protocol = settings.protocol;
     let mut inboxes = Vec::new();
     let mut receivers = Vec::new();
