@@ -233,11 +233,11 @@ impl Running {
     }
 
     /// Takes no more connections, ends every session in good order, and waits for the shards; what
-    /// is not gone after `grace` is reset.
+    /// is not gone after `grace` is reset. Gives what the server has done to its end.
     ///
     /// # Errors
     /// That of the first shard that had failed.
-    pub fn stop(self, grace: Duration) -> io::Result<()> {
+    pub fn stop(self, grace: Duration) -> io::Result<Stats> {
         let until = self.shared.clock.now() + to_core(grace);
         for inbox in &self.shared.inboxes {
             inbox.send(Message::Stop { until });
@@ -245,6 +245,6 @@ impl Running {
         for thread in self.threads {
             thread.join().map_err(|_| io::Error::other("a shard panicked"))??;
         }
-        Ok(())
+        Ok(Stats::sum(self.stats.iter().map(AsRef::as_ref)))
     }
 }
