@@ -100,6 +100,11 @@ enum Message {
     List { id: SessionId, job: JobId, text: Option<Vec<u8>> },
     /// Add your sessions to a list.
     Rows(Arc<list::Gather>),
+    /// The table is full and `asker` has nobody to evict: end a newcomer for it, or pass it on to
+    /// the next shard.
+    MakeRoom { asker: usize },
+    /// The answer to that: a place that is counted already, or none in the whole server.
+    Room { found: bool },
     /// End a session.
     Close { id: SessionId, reason: CloseReason },
     /// Take no more connections, end all sessions, be gone at the latest by then.
