@@ -59,14 +59,17 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     info!(address = %running.address(), "serving");
     let broken = watch(&running, &mut signals).await;
     info!(sessions = running.stats().sessions, "stopping");
-    let stopped = tokio::task::spawn_blocking(move || {
-        let stats = running.stats();
-        running.stop(GRACE).map(|()| stats)
-    });
+    let stopped = tokio::task::spawn_blocking(move || running.stop(GRACE));
     tokio::select! {
         stopped = stopped => {
             let stats = stopped.context("the shards did not stop")??;
-            info!(accepted = stats.accepted, heartbeats = stats.heartbeats, "stopped");
+            info!(
+                accepted = stats.accepted,
+                refused = stats.refused,
+                accept_errors = stats.accept_errors,
+                heartbeats = stats.heartbeats,
+                "stopped"
+            );
         }
         () = signals.next() => warn!("stopped at once by a second signal"),
     }
