@@ -108,28 +108,41 @@ pub struct IoBuffers {
     read_end: usize,
     write: Box<[u8]>,
     write_len: usize,
-    /// Bytes that connections may still keep as backlog.
-    budget: usize,
+    /// Bytes that all backlogs together may have, and have. Whole replies are kept even over the
+    /// limit, so the second may be the greater one.
+    limit: usize,
+    used: usize,
 }
 
 impl IoBuffers {
-    /// Buffers with `budget` bytes for all backlogs together.
+    /// Buffers with `limit` bytes for all backlogs together.
     #[must_use]
-    pub fn new(budget: usize) -> Self {
+    pub fn new(limit: usize) -> Self {
         Self {
             read: vec![0; BUFFER].into_boxed_slice(),
             read_at: 0,
             read_end: 0,
             write: vec![0; BUFFER].into_boxed_slice(),
             write_len: 0,
-            budget,
+            limit,
+            used: 0,
         }
+    }
+
+    /// Bytes that connections may still keep as backlog.
+    const fn budget(&self) -> usize {
+        self.limit.saturating_sub(self.used)
+    }
+
+    /// Whether not even one more connection may keep a buffer full.
+    const fn is_short(&self) -> bool {
+        self.budget() < BUFFER
     }
 
     /// A connection ends: its backlog goes back to the budget.
     pub fn reclaim(&mut self, conn: &mut Conn) {
         if let Some(backlog) = conn.backlog.take() {
-            self.budget += backlog.input.len() + backlog.output.len();
+            self.used -= backlog.input.len() + backlog.output.len();
         }
     }
 }
@@ -158,9 +171,9 @@ impl<'a> TcpSocket<'a> {
             let input = std::mem::take(&mut backlog.input);
             io.read[..input.len()].copy_from_slice(&input);
             io.read_end = input.len();
-            io.budget += input.len();
+            io.used -= input.len();
         }
-        let peeking = io.budget < BUFFER && io.read_end == 0;
+        let peeking = io.is_short() && io.read_end == 0;
         if std::mem::take(&mut conn.peeked) {
             conn.drained = false;
         }
@@ -182,7 +195,7 @@ impl<'a> TcpSocket<'a> {
             self.discard_peeked();
         } else if left > 0 && self.conn.end != End::Failed && !self.conn.aborted {
             let rest = self.io.read[self.io.read_at..self.io.read_end].to_vec();
-            self.io.budget = self.io.budget.saturating_sub(left);
+            self.io.used += left;
             self.conn.backlog.get_or_insert_default().input = rest;
         }
         // The boxed backlog goes when nothing is left in it: an idle connection owns no buffer.
@@ -288,7 +301,7 @@ impl<'a> TcpSocket<'a> {
                 }
             }
         }
-        self.io.budget += backlog.output.len();
+        self.io.used -= backlog.output.len();
         backlog.output = Vec::new();
         backlog.output_sent = 0;
         true
@@ -300,7 +313,7 @@ impl<'a> TcpSocket<'a> {
         if self.io.write_len > 0 {
             let backlog = self.conn.backlog.get_or_insert_default();
             backlog.output.extend_from_slice(&self.io.write[..self.io.write_len]);
-            self.io.budget = self.io.budget.saturating_sub(self.io.write_len);
+            self.io.used += self.io.write_len;
             self.io.write_len = 0;
         }
     }
@@ -308,11 +321,11 @@ impl<'a> TcpSocket<'a> {
     /// Keeps the first `len` readable bytes as output, as far as limit and budget let it.
     fn spill_readable(&mut self, len: usize) -> usize {
         let waiting = self.conn.backlog.as_ref().map_or(0, |backlog| backlog.output.len());
-        let len = len.min(SPILL_LIMIT.saturating_sub(waiting)).min(self.io.budget);
+        let len = len.min(SPILL_LIMIT.saturating_sub(waiting)).min(self.io.budget());
         if len > 0 {
             let bytes = &self.io.read[self.io.read_at..self.io.read_at + len];
             self.conn.backlog.get_or_insert_default().output.extend_from_slice(bytes);
-            self.io.budget -= len;
+            self.io.used += len;
             self.io.read_at += len;
         }
         len
