@@ -264,6 +264,31 @@ mod tests {
     }
 
     #[test]
+    fn the_example_holds_every_key_and_the_defaults() {
+        let text = include_str!("../pulsegate.example.toml");
+        let example = read(text).unwrap();
+        let (shown, defaults) = (example.settings(100).unwrap(), Options::default().settings(100));
+        assert_eq!(format!("{shown:?}"), format!("{:?}", defaults.unwrap()));
+        assert_eq!(example.log, Some(LogLevel::Info));
+        assert_eq!(example.log_format, Some(LogFormat::Text));
+        // The keys that are commented out for want of a fixed default parse as well.
+        let all: Vec<_> = text.lines().map(|line| uncommented(line).unwrap_or(line)).collect();
+        read(&all.join("\n")).unwrap();
+        for argument in Options::augment_args(clap::Command::new("serve")).get_arguments() {
+            let key = argument.get_long().unwrap();
+            let setting = format!("{key} = ");
+            assert!(all.iter().any(|line| line.starts_with(&setting)), "{key} is missing");
+        }
+    }
+
+    /// The setting in a line `# key = value`.
+    fn uncommented(line: &str) -> Option<&str> {
+        let setting = line.strip_prefix("# ")?;
+        let (key, _) = setting.split_once(" = ")?;
+        key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-').then_some(setting)
+    }
+
+    #[test]
     fn the_command_line_wins_over_the_file() {
         let file = read("idle-timeout = \"5m\"\nshards = 3\nno-evict = true\n").unwrap();
         let line = Options { shards: Some(1), ..Options::default() };
