@@ -20,7 +20,7 @@ pub const DEFAULT_PORT: u16 = 9999;
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Options {
     /// Address and port to listen on; port 0 picks one [default: 127.0.0.1:9999]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub listen: Option<SocketAddr>,
     /// Most sessions at once [default: what the descriptor limit leaves]
     #[arg(long, value_name = "N")]
@@ -104,6 +104,13 @@ pub enum LogFormat {
     Text,
     /// One object a line, for programs.
     Json,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "write an IP address and a port, such as 127.0.0.1:9999, 0.0.0.0:9999 or [::]:9999"
+            .to_owned()
+    })
 }
 
 /// Reads a duration such as `500ms`, `60s`, `5m`.

@@ -191,7 +191,7 @@ fn garbage_harms_nobody_else() {
         assert_ne!(wrong.end_within(PATIENCE), End::Open);
         done.store(true, Ordering::Relaxed);
         let (mut devices, beats) = beating.join().unwrap();
-        assert!(beats > 10, "{beats}");
+        assert!(beats > 0, "nobody beat meanwhile");
         devices.iter_mut().for_each(Device::beat);
     });
     let log = server.stop();

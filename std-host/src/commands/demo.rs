@@ -187,7 +187,7 @@ fn fleet_config(args: &Args, server: SocketAddr) -> FleetConfig {
         // connection still stands.
         reconnect: args.idle_timeout,
         duration: args.duration,
-        login: Some(Credentials { user: "meter-{n}".to_owned(), password: PASSWORD.to_owned() }),
+        login: Some(Credentials { user: "meter-%n".to_owned(), password: PASSWORD.to_owned() }),
         seed: args.seed.unwrap_or(defaults.seed),
         ..defaults
     }

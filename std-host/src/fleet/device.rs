@@ -94,7 +94,7 @@ impl Device {
         // Seeds of neighbours must not be neighbours of each other's streams.
         let spread = (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let login = shared.config.login.as_ref().map(|login| {
-            let user = login.user.replace("{n}", &index.to_string());
+            let user = login.user.replace("%n", &index.to_string());
             (user, password_digest(&login.password))
         });
         Self {
