@@ -14,7 +14,7 @@ use rustix::process::Signal;
 fn some_devices(server: &Server) -> Vec<Device> {
     let mut devices: Vec<_> = (0..8).map(|_| Device::beating(server.address)).collect();
     let mut echo = Device::connect(server.address);
-    std::io::Write::write_all(&mut echo.stream, &[5]).unwrap();
+    std::io::Write::write_all(&mut echo.stream, &[5]).expect("the flag is sent");
     assert_eq!(echo.ask("CyclePacket", &[("Count", "1")]).code, 0);
     devices.push(echo);
     devices.extend((0..6).map(|_| Device::connect(server.address)));
