@@ -1,10 +1,12 @@
 //! Start, stop and restart of the command.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as loudly as the tests")]
 
 #[allow(dead_code, reason = "each test binary uses a part of the shared module")]
 mod command;
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
+use std::time::Instant;
 
 use command::device::{Device, End};
 use command::{PATIENCE, Server, field, run};
@@ -20,7 +22,10 @@ fn some_devices(server: &Server) -> Vec<Device> {
     devices.extend((0..6).map(|_| Device::connect(server.address)));
     let mut operator = Device::logged_in(server.address, "admin", "admin");
     // Who has sent nothing cannot tell otherwise whether it has been accepted.
-    while operator.ask("GetClients", &[]).items.len() <= devices.len() {}
+    let start = Instant::now();
+    while operator.ask("GetClients", &[]).items.len() <= devices.len() {
+        assert!(start.elapsed() < PATIENCE, "not everybody is listed");
+    }
     devices.push(operator);
     devices
 }

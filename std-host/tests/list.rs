@@ -1,4 +1,5 @@
 //! The client list of a crowded server: exact, for several who ask at once.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as loudly as the tests")]
 
 #[allow(dead_code, reason = "each test binary uses a part of the shared module")]
 mod command;

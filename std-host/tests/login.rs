@@ -1,4 +1,5 @@
 //! Logins: a storm of them, policies, roles, and a users file that changes.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as loudly as the tests")]
 
 #[allow(dead_code, reason = "each test binary uses a part of the shared module")]
 mod command;
