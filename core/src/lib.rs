@@ -136,9 +136,27 @@
 //! assert_eq!((closed.user, closed.silence), (Some("meter"), Duration::from_secs(60)));
 //! ```
 
+//!
+//! # Another protocol
+//!
+//! Two ways, depending on how much is wanted:
+//!
+//! - [`table`] and [`sweep`] alone, in a server that has its own loop: who is there, under handles
+//!   that cannot hit the wrong device, and who has gone silent, without a timer per device and
+//!   without scanning. An entry lends the sweep a [`Link`](list::Link) and tells its deadline; a
+//!   sign of life is one store. `examples/tracker.rs` does this for trackers that register with a
+//!   number and beat with one byte.
+//! - [`Server<P>`](server::Server) with another [`Protocol`](server::Protocol): what the wire says
+//!   is new; accepting, proof of life, back-pressure, orderly ends, eviction, records and every
+//!   adapter stay.
+
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;

@@ -268,12 +268,7 @@ impl<A: App> Iocp<A> {
             return Flow::Go;
         }
         let rx = socket.rx(1);
-        Flow::Stop(match rx.end {
-            _ if !rx.bytes.is_empty() => Step::Output,
-            // The reply's header has promised more than there will ever be.
-            End::Finished if echo => Step::Abort(CloseReason::PeerClosed),
-            end => nothing_to_read(end),
-        })
+        Flow::Stop(if rx.bytes.is_empty() { nothing_to_read(rx.end) } else { Step::Output })
     }
 
     /// Sends what there is room for of a frozen list.

@@ -1,4 +1,5 @@
 //! Deadlines, eviction and stale handles, through the whole server.
+#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
 mod common;
 
@@ -134,6 +135,23 @@ fn the_clock_stands_still_while_the_application_thinks() {
 }
 
 #[test]
+fn what_was_acknowledged_before_the_question_counts() {
+    let mut server = server(1, IocpConfig::default());
+    let (id, mut peer) = connect(&mut server, at(0), 8);
+    // The thirteenth reply finds no room, so the login behind it is read 50 s later.
+    say(&mut server, at(0), id, &mut peer, &request("Active").repeat(12));
+    say(&mut server, at(0), id, &mut peer, &[request("Active"), login("slow")].concat());
+    assert_eq!(sleep(&mut server, at(50_000), id, &mut peer), None);
+    assert_eq!(peer.take(512, at(50_000)), 504);
+    assert_eq!(server.drive(at(50_000), id, &mut peer, 4096), Wants::App);
+    let (_, job) = server.protocol_mut().app_mut().questions.pop().unwrap();
+    server.complete(at(55_000), id, job, Reply::Login(verdict("slow"))).unwrap();
+    assert_eq!(server.drive(at(55_000), id, &mut peer, 4096), Wants::Input);
+    let ended = sleep(&mut server, at(300_000), id, &mut peer);
+    assert_eq!(ended, Some((at(115_000), CloseReason::Idle)));
+}
+
+#[test]
 fn an_application_that_never_answers_has_a_deadline_too() {
     let mut server = server(1, IocpConfig::default());
     let (id, mut peer) = connect(&mut server, at(0), 8);
@@ -166,6 +184,14 @@ fn stale_handles_and_jobs_harm_nobody() {
     assert_eq!(server.complete(at(4), new, job, Reply::Login(verdict("y"))), Err(Stale));
     let _ = server.drive(at(4), new, &mut peer, 4096);
     assert_eq!(server.sessions().get(new).unwrap().state().user().unwrap(), "x");
+    // The answer to the last question is none to the next.
+    peer.take(512, at(5));
+    say(&mut server, at(5), new, &mut peer, &login("slow"));
+    assert_eq!(server.complete(at(6), new, job, Reply::Login(verdict("y"))), Err(Stale));
+    // Nor does a session that is being closed wait for it any longer.
+    let (_, job) = server.protocol_mut().app_mut().questions.pop().unwrap();
+    server.close(at(7), new, CloseReason::Kicked).unwrap();
+    assert_eq!(server.complete(at(8), new, job, Reply::Login(verdict("y"))), Err(Stale));
 }
 
 #[test]
@@ -220,6 +246,27 @@ fn an_orderly_end_discards_for_a_while_and_then_resets() {
         }
     };
     assert_eq!((reason, discarded / 1024, peer.is_aborted()), (CloseReason::BadPacket, 64, true));
+}
+
+#[test]
+fn a_reader_that_takes_its_list_slowly_gets_it_all() {
+    let mut server = server(40, IocpConfig::default());
+    for n in 0..30 {
+        let id = server.accept(at(n), addr(1), addr(2)).unwrap().id;
+        let mut peer = Peer::new();
+        say(&mut server, at(n), id, &mut peer, b"\x08");
+        server.close(at(n), id, CloseReason::Kicked).unwrap();
+    }
+    let (id, mut peer) = connect(&mut server, at(1_000), 8);
+    say(&mut server, at(1_000), id, &mut peer, &[login("a"), request("GetClients")].concat());
+    let (mut now, mut text) = (at(1_000), Vec::new());
+    for _ in 0..10 {
+        now += Duration::from_millis(4_500);
+        text.extend_from_slice(peer.output().get(..400).unwrap_or(peer.output()));
+        peer.take(400, now);
+        assert!(!matches!(server.judge(now, id, &mut peer, 4096), Wants::Nothing(_)));
+    }
+    assert_eq!(replies(&text)[1].0.matches("\r\nItem=").count(), 31);
 }
 
 #[test]

@@ -1,4 +1,7 @@
 //! Command texts, replies, digests, moments, the client list.
+#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
+
+mod common;
 
 use embassy_time::Instant;
 use proptest::prelude::*;
@@ -149,8 +152,6 @@ fn job() -> JobId {
     server.protocol().app().questions[0].1
 }
 
-mod common;
-
 const ALL: Page = Page { offset: 0, limit: u32::MAX };
 
 fn read(roster: &mut Roster<'_, u16, &'static str>, id: u64, pieces: &[usize]) -> String {
@@ -213,6 +214,12 @@ fn those_who_wait_for_the_list_get_it_in_order() {
         freeze(&mut roster, reader, 1, ALL).unwrap();
     }
     assert_eq!(order, [2, 4, 5, 7]);
+    // All who wait may be named at once.
+    assert!(matches!(freeze(&mut roster, 1, 1, ALL), Some(List::Frozen(_))));
+    assert_eq!((freeze(&mut roster, 2, 1, ALL), freeze(&mut roster, 3, 1, ALL)), (None, None));
+    roster.release(SessionId::from_bits(1));
+    let named = std::iter::from_fn(|| roster.granted()).map(|(id, _)| id.to_bits());
+    assert_eq!(named.collect::<Vec<_>>(), [2, 3]);
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub const DEFAULT_PORT: u16 = 9999;
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Options {
     /// Address and port to listen on; port 0 picks one [default: 127.0.0.1:9999]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub listen: Option<SocketAddr>,
     /// Most sessions at once [default: what the descriptor limit leaves]
     #[arg(long, value_name = "N")]
@@ -104,6 +104,13 @@ pub enum LogFormat {
     Text,
     /// One object a line, for programs.
     Json,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "write an IP address and a port, such as 127.0.0.1:9999, 0.0.0.0:9999 or [::]:9999"
+            .to_owned()
+    })
 }
 
 /// Reads a duration such as `500ms`, `60s`, `5m`.
@@ -261,6 +268,31 @@ mod tests {
                 assert!(error.contains(part), "{text:?}: {error}");
             }
         }
+    }
+
+    #[test]
+    fn the_example_holds_every_key_and_the_defaults() {
+        let text = include_str!("../pulsegate.example.toml");
+        let example = read(text).unwrap();
+        let (shown, defaults) = (example.settings(100).unwrap(), Options::default().settings(100));
+        assert_eq!(format!("{shown:?}"), format!("{:?}", defaults.unwrap()));
+        assert_eq!(example.log, Some(LogLevel::Info));
+        assert_eq!(example.log_format, Some(LogFormat::Text));
+        // The keys that are commented out for want of a fixed default parse as well.
+        let all: Vec<_> = text.lines().map(|line| uncommented(line).unwrap_or(line)).collect();
+        read(&all.join("\n")).unwrap();
+        for argument in Options::augment_args(clap::Command::new("serve")).get_arguments() {
+            let key = argument.get_long().unwrap();
+            let setting = format!("{key} = ");
+            assert!(all.iter().any(|line| line.starts_with(&setting)), "{key} is missing");
+        }
+    }
+
+    /// The setting in a line `# key = value`.
+    fn uncommented(line: &str) -> Option<&str> {
+        let setting = line.strip_prefix("# ")?;
+        let (key, _) = setting.split_once(" = ")?;
+        key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-').then_some(setting)
     }
 
     #[test]

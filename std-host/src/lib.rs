@@ -5,6 +5,7 @@
 //! blocks in one readiness queue; everything slow (password hashes, client lists) happens elsewhere.
 
 #![deny(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod client;
 pub mod clock;

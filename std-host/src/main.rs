@@ -15,13 +15,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve devices and operators
+    /// Serves devices and operators
     Serve(Box<serve::ServeArgs>),
     Demo(demo::Args),
     Simulate(Box<simulate::Args>),
     Clients(clients::Args),
     Ping(ping::Args),
-    /// Add, remove and list users
+    /// Adds, removes and lists users
     User(user::UserArgs),
 }
 

@@ -100,6 +100,11 @@ enum Message {
     List { id: SessionId, job: JobId, text: Option<Vec<u8>> },
     /// Add your sessions to a list.
     Rows(Arc<list::Gather>),
+    /// The table is full and `asker` has nobody to evict: end a newcomer for it, or pass it on to
+    /// the next shard.
+    MakeRoom { asker: usize },
+    /// The answer to that: a place that is counted already, or none in the whole server.
+    Room { found: bool },
     /// End a session.
     Close { id: SessionId, reason: CloseReason },
     /// Take no more connections, end all sessions, be gone at the latest by then.
@@ -163,8 +168,9 @@ fn start_on(
 ) -> io::Result<Running> {
     let first = listeners.first().ok_or_else(|| io::Error::other("no listener"))?;
     let address = first.local_addr()?;
-    let config =
-        Config { tick: to_core(settings.tick), evict: settings.evict, ..Config::default() };
+    // The wheel turns twice in a tick, so that a thread which wakes up late is still within it.
+    let tick = to_core(settings.tick) / 2;
+    let config = Config { tick, evict: settings.evict, ..Config::default() };
     let protocol = settings.protocol;
     let mut inboxes = Vec::new();
     let mut receivers = Vec::new();
@@ -233,11 +239,11 @@ impl Running {
     }
 
     /// Takes no more connections, ends every session in good order, and waits for the shards; what
-    /// is not gone after `grace` is reset.
+    /// is not gone after `grace` is reset. Gives what the server has done to its end.
     ///
     /// # Errors
     /// That of the first shard that had failed.
-    pub fn stop(self, grace: Duration) -> io::Result<()> {
+    pub fn stop(self, grace: Duration) -> io::Result<Stats> {
         let until = self.shared.clock.now() + to_core(grace);
         for inbox in &self.shared.inboxes {
             inbox.send(Message::Stop { until });
@@ -245,6 +251,6 @@ impl Running {
         for thread in self.threads {
             thread.join().map_err(|_| io::Error::other("a shard panicked"))??;
         }
-        Ok(())
+        Ok(Stats::sum(self.stats.iter().map(AsRef::as_ref)))
     }
 }

@@ -40,7 +40,7 @@ fn idle(idle: Option<Duration>) -> Behaviour {
 async fn a_good_server_passes() {
     let server = serve(idle(Some(IDLE))).await;
     let mut config = config(&server);
-    config.login = Some(Credentials { user: "device{n}".into(), password: "secret".into() });
+    config.login = Some(Credentials { user: "device%n".into(), password: "secret".into() });
     let fleet = Fleet::new(config).unwrap();
     let stats = fleet.stats();
     let mut most_logged_in = 0;
@@ -147,7 +147,7 @@ async fn closes_by_a_new_login_are_early_unless_announced() {
         let server = serve(behaviour).await;
         let mut config = config(&server);
         let password = "secret".to_owned();
-        config.login = Some(Credentials { user: "device{n}".into(), password });
+        config.login = Some(Credentials { user: "device%n".into(), password });
         config.takeover = announced;
         // Most come back before the idle timeout.
         config.reconnect = IDLE / 4;

@@ -6,7 +6,7 @@ use super::{Closed, Protocol, Session};
 use crate::list::Head;
 use crate::table::Slot;
 
-/// Where a server keeps what it keeps. [`Lent`] for static arrays, [`Boxed`] (feature `alloc`)
+/// Where a server keeps what it keeps. [`Lent`] for static arrays, `Boxed` (feature `alloc`)
 /// for sizes that are known at run time.
 pub trait Memory<P: Protocol> {
     /// One slot per session.

@@ -16,7 +16,7 @@ const CELL: usize = 48;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The server, as host:port.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9999")]
     server: String,
     /// Log in as this operator.
     #[arg(long)]

@@ -17,7 +17,7 @@ use super::ping::positive;
 use super::serve::raise_descriptor_limit;
 use crate::config::Options;
 use crate::fleet::{Credentials, Fleet, FleetConfig, FleetReport, FleetStats};
-use crate::server::{ClientRow, Ended, Observer, Running, Settings, start};
+use crate::server::{ClientRow, Ended, Observer, Running, Settings, Stats, start};
 use crate::users::{LoginPolicy, Role, User, UserDb};
 
 /// Swept sessions that are remembered for the view.
@@ -161,8 +161,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     drop(survey);
     shown.context("the terminal cannot be used")?;
     let running = Arc::into_inner(running).context("the survey still runs")?;
+    let closes = running.stats();
     tokio::task::spawn_blocking(move || running.stop(GRACE)).await??;
-    Ok(conclude(&args, &report, &swept))
+    Ok(conclude(&args, &report, &swept, &closes))
 }
 
 fn settings(args: &Args, room: usize) -> anyhow::Result<Settings> {
@@ -186,7 +187,7 @@ fn fleet_config(args: &Args, server: SocketAddr) -> FleetConfig {
         // connection still stands.
         reconnect: args.idle_timeout,
         duration: args.duration,
-        login: Some(Credentials { user: "meter-{n}".to_owned(), password: PASSWORD.to_owned() }),
+        login: Some(Credentials { user: "meter-%n".to_owned(), password: PASSWORD.to_owned() }),
         seed: args.seed.unwrap_or(defaults.seed),
         ..defaults
     }
@@ -276,7 +277,7 @@ impl View<'_> {
 
 /// Prints the summary; the server's own records tell the lateness, the fleet's view tells whether
 /// somebody was closed who should not have been.
-fn conclude(args: &Args, report: &FleetReport, swept: &Swept) -> ExitCode {
+fn conclude(args: &Args, report: &FleetReport, swept: &Swept, server: &Stats) -> ExitCode {
     let time = |ms: f64| Duration::from_secs_f64(ms / 1000.0);
     let summary = DemoSummary {
         devices: args.devices as u64,
@@ -292,6 +293,9 @@ fn conclude(args: &Args, report: &FleetReport, swept: &Swept) -> ExitCode {
         round_trip_p99: time(report.round_trip_ms.p99),
     };
     print!("{summary}");
+    let closes: Vec<String> =
+        server.closes().map(|(reason, count)| format!("{count} {reason}")).collect();
+    println!("closed, by reason      {}", closes.join(", "));
     println!("seed                   {} (repeat with --seed)", report.seed);
     for finding in &report.findings {
         println!("  {finding:?}");

@@ -15,7 +15,7 @@ use crate::client::{Client, ClientError, Flag};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The server, as host:port.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9999")]
     server: String,
     /// Stop after so many heartbeats; without it, at Ctrl-C.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]

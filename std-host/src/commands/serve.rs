@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::config::{LogFormat, LogLevel, Options, read_file};
@@ -49,24 +50,31 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
             "the descriptor limit leaves room for {room} sessions only; raise it with `ulimit -n` or LimitNOFILE="
         );
     }
-    let users = open_users(&options, &settings)?;
+    let (users, notice) = open_users(&options, &settings)?;
     // Before the port is open: whoever sees it may send a signal at once.
     let mut signals = Signals::new()?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let running = start(settings, users, None)?;
     let mut stdout = std::io::stdout();
     // Whoever started us may not be listening; that is no reason not to serve.
     let _ = writeln!(stdout, "listening on {}", running.address()).and_then(|()| stdout.flush());
     info!(address = %running.address(), "serving");
-    let broken = watch(&running, &mut signals).await;
-    info!(sessions = running.stats().sessions, "stopping");
-    let stopped = tokio::task::spawn_blocking(move || {
-        let stats = running.stats();
-        running.stop(GRACE).map(|()| stats)
-    });
+    if let Some(notice) = notice {
+        warn!("{notice}");
+    }
+    let broken = watch(&running, &mut signals, &mut hangup).await;
+    info!("stopping");
+    let stopped = tokio::task::spawn_blocking(move || running.stop(GRACE));
     tokio::select! {
         stopped = stopped => {
             let stats = stopped.context("the shards did not stop")??;
-            info!(accepted = stats.accepted, heartbeats = stats.heartbeats, "stopped");
+            info!(
+                accepted = stats.accepted,
+                refused = stats.refused,
+                accept_errors = stats.accept_errors,
+                heartbeats = stats.heartbeats,
+                "stopped"
+            );
         }
         () = signals.next() => warn!("stopped at once by a second signal"),
     }
@@ -74,17 +82,14 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Waits for a signal, and looks after the users file meanwhile. Whether a shard has broken down.
-async fn watch(running: &Running, signals: &mut Signals) -> bool {
+async fn watch(running: &Running, signals: &mut Signals, hangup: &mut Signal) -> bool {
     let mut every = tokio::time::interval(RELOAD_EVERY);
     loop {
         tokio::select! {
             () = signals.next() => return false,
+            _ = hangup.recv() => reload(running),
             _ = every.tick() => {
-                match running.reload_users() {
-                    Ok(true) => info!("users read again"),
-                    Ok(false) => {}
-                    Err(error) => warn!(%error, "the users file cannot be read again; the users stay as they were"),
-                }
+                reload(running);
                 if running.is_broken() {
                     error!("a shard has ended; stopping");
                     return true;
@@ -94,23 +99,33 @@ async fn watch(running: &Running, signals: &mut Signals) -> bool {
     }
 }
 
-/// The users of a server with these settings.
-fn open_users(options: &Options, settings: &Settings) -> anyhow::Result<UserDb> {
+/// Reads the users file again if it has changed.
+fn reload(running: &Running) {
+    match running.reload_users() {
+        Ok(true) => info!("users read again"),
+        Ok(false) => {}
+        Err(error) => {
+            warn!(%error, "the users file cannot be read again; the users stay as they were");
+        }
+    }
+}
+
+/// The users of a server with these settings, and what its owner should know of them.
+fn open_users(
+    options: &Options,
+    settings: &Settings,
+) -> anyhow::Result<(UserDb, Option<&'static str>)> {
     if let Some(path) = &options.users {
-        return Ok(UserDb::open(path)?);
+        return Ok((UserDb::open(path)?, None));
     }
     // Whoever reaches a loopback listener is on this machine. Behind a proxy, too, everybody looks
     // local: the listener's own address decides, not the peer's.
     if settings.listen.ip().is_loopback() {
-        warn!(
-            "no users file: user admin with password admin may log in, as this listener is on loopback"
-        );
-        return Ok(UserDb::demo()?);
+        let notice = "no users file: user admin with password admin may log in, as this listener is on loopback";
+        return Ok((UserDb::demo()?, Some(notice)));
     }
-    warn!(
-        "no users file: nobody can log in; make one with `pulsegate user add NAME --users FILE` and pass --users FILE"
-    );
-    Ok(UserDb::in_memory([])?)
+    let notice = "no users file: nobody can log in; make one with `pulsegate user add NAME --users FILE` and pass --users FILE";
+    Ok((UserDb::in_memory([])?, Some(notice)))
 }
 
 /// Logs to stderr; stdout is for what the command is asked for.
@@ -144,23 +159,22 @@ pub(super) fn raise_descriptor_limit() -> anyhow::Result<usize> {
     Ok(limit.maximum.map_or(1 << 20, |most| usize::try_from(most).unwrap_or(usize::MAX)))
 }
 
-/// SIGINT and SIGTERM.
-pub(super) struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
+/// SIGINT and SIGTERM, which stop.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
 }
 
 impl Signals {
-    pub(super) fn new() -> anyhow::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
+    fn new() -> anyhow::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
             terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
         })
     }
 
-    /// Waits for either.
-    pub(super) async fn next(&mut self) {
+    /// Waits for one that stops.
+    async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

@@ -27,7 +27,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The server, as host:port.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9999")]
     server: String,
     /// How many devices.
     #[arg(long, value_name = "N")]
@@ -59,14 +59,14 @@ pub struct Args {
     /// The longest simulated radio delay before a send.
     #[arg(long, value_name = "DUR", default_value = "200ms", value_parser = humantime::parse_duration)]
     latency: Duration,
-    /// Log in as this user; `{n}` in it becomes the device's number.
+    /// Log in as this user; `%n` in it becomes the device's number.
     #[arg(long)]
     user: Option<String>,
     /// Read the password from the first line of standard input instead of asking for it.
     #[arg(long, requires = "user")]
     password_stdin: bool,
     /// The server closes a device's old connection when the device logs in again: do not count such
-    /// closes as early. Needs `{n}` in the user name.
+    /// closes as early. Needs `%n` in the user name.
     #[arg(long, requires = "user")]
     takeover: bool,
     /// Repeat the choices of an earlier run.

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Which user the devices log in as.
 #[derive(Debug, Clone)]
 pub struct Credentials {
-    /// User name; `{n}` in it becomes the device's number.
+    /// User name; `%n` in it becomes the device's number.
     pub user: String,
     /// The password, the same for all.
     pub password: String,
@@ -157,8 +157,8 @@ impl FleetConfig {
                 humantime::format_duration(self.idle_timeout),
             ));
         }
-        if self.takeover && !self.login.as_ref().is_some_and(|l| l.user.contains("{n}")) {
-            return wrong("takeover needs a user name of its own per device: put {n} in it".into());
+        if self.takeover && !self.login.as_ref().is_some_and(|l| l.user.contains("%n")) {
+            return wrong("takeover needs a user name of its own per device: put %n in it".into());
         }
         let shortest = self.ramp() + self.judged_by();
         if self.dark_per_minute > 0.0 && self.duration.is_some_and(|run| run <= shortest) {

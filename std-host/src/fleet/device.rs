@@ -94,7 +94,7 @@ impl Device {
         // Seeds of neighbours must not be neighbours of each other's streams.
         let spread = (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let login = shared.config.login.as_ref().map(|login| {
-            let user = login.user.replace("{n}", &index.to_string());
+            let user = login.user.replace("%n", &index.to_string());
             (user, password_digest(&login.password))
         });
         Self {
@@ -193,7 +193,9 @@ impl Device {
                 () = sleep_until(wake.into()) => {
                     let now = Instant::now();
                     if dark_at.is_some_and(|at| at <= now) {
-                        if self.rng.random_bool(TORN) {
+                        // With pieces of a beat still to be sent it may be torn already; another
+                        // piece behind it would not be half a packet but a wrong one.
+                        if self.rng.random_bool(TORN) && connection.next_piece().is_none() {
                             connection.send_torn(&mut self.rng).await?;
                         }
                         return Ok(End::Dark);

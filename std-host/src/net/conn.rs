@@ -24,6 +24,9 @@ const REPLY_ROOM: usize = 8 * 1024;
 /// system call; larger ones go to the kernel from where they stand.
 const COPY_LIMIT: usize = 8 * 1024;
 
+/// Input that each connection may keep, whatever the budget.
+const ALWAYS_KEPT: usize = 4 * 1024;
+
 /// Output that one connection may have waiting here beside what the kernel holds: an echo of
 /// 1 MiB for a client that sends all of it before it reads, and its reply's header.
 const SPILL_LIMIT: usize = 1024 * 1024 + BUFFER;
@@ -49,8 +52,6 @@ pub struct Conn {
     fin_announced: bool,
     finished: bool,
     aborted: bool,
-    /// Bytes that were seen and not consumed are still in the kernel.
-    peeked: bool,
     /// Since when something was owed, when the connection was last judged.
     owed_since: Option<Instant>,
     /// How many bytes the peer had acknowledged then.
@@ -74,7 +75,6 @@ impl Conn {
             fin_announced: false,
             finished: false,
             aborted: false,
-            peeked: false,
             owed_since: None,
             acknowledged_at_look: 0,
             acknowledged_at: now,
@@ -108,28 +108,41 @@ pub struct IoBuffers {
     read_end: usize,
     write: Box<[u8]>,
     write_len: usize,
-    /// Bytes that connections may still keep as backlog.
-    budget: usize,
+    /// Bytes that all backlogs together may have, and have. Whole replies are kept even over the
+    /// limit, so the second may be the greater one.
+    limit: usize,
+    used: usize,
 }
 
 impl IoBuffers {
-    /// Buffers with `budget` bytes for all backlogs together.
+    /// Buffers with `limit` bytes for all backlogs together.
     #[must_use]
-    pub fn new(budget: usize) -> Self {
+    pub fn new(limit: usize) -> Self {
         Self {
             read: vec![0; BUFFER].into_boxed_slice(),
             read_at: 0,
             read_end: 0,
             write: vec![0; BUFFER].into_boxed_slice(),
             write_len: 0,
-            budget,
+            limit,
+            used: 0,
         }
+    }
+
+    /// Bytes that connections may still keep as backlog.
+    const fn budget(&self) -> usize {
+        self.limit.saturating_sub(self.used)
+    }
+
+    /// Whether not even one more connection may keep a buffer full.
+    const fn is_short(&self) -> bool {
+        self.budget() < BUFFER
     }
 
     /// A connection ends: its backlog goes back to the budget.
     pub fn reclaim(&mut self, conn: &mut Conn) {
         if let Some(backlog) = conn.backlog.take() {
-            self.budget += backlog.input.len() + backlog.output.len();
+            self.used -= backlog.input.len() + backlog.output.len();
         }
     }
 }
@@ -142,8 +155,6 @@ pub struct TcpSocket<'a> {
     now: Instant,
     /// The shard has stood still: the time of arrival is asked of the kernel.
     late: bool,
-    /// The budget is spent: bytes stay in the kernel until they are consumed.
-    peeking: bool,
     received: usize,
     sent: usize,
 }
@@ -158,13 +169,9 @@ impl<'a> TcpSocket<'a> {
             let input = std::mem::take(&mut backlog.input);
             io.read[..input.len()].copy_from_slice(&input);
             io.read_end = input.len();
-            io.budget += input.len();
+            io.used -= input.len();
         }
-        let peeking = io.budget < BUFFER && io.read_end == 0;
-        if std::mem::take(&mut conn.peeked) {
-            conn.drained = false;
-        }
-        let mut socket = Self { conn, io, now, late, peeking, received: 0, sent: 0 };
+        let mut socket = Self { conn, io, now, late, received: 0, sent: 0 };
         if socket.conn.is_blocked() {
             socket.flush();
         }
@@ -177,56 +184,39 @@ impl<'a> TcpSocket<'a> {
             self.flush();
         }
         let left = self.io.read_end - self.io.read_at;
-        if self.peeking {
-            self.conn.peeked = left > 0;
-            self.discard_peeked();
-        } else if left > 0 && self.conn.end != End::Failed && !self.conn.aborted {
+        if left > 0 && self.conn.end != End::Failed && !self.conn.aborted {
             let rest = self.io.read[self.io.read_at..self.io.read_end].to_vec();
-            self.io.budget = self.io.budget.saturating_sub(left);
+            self.io.used += left;
             self.conn.backlog.get_or_insert_default().input = rest;
         }
         // The boxed backlog goes when nothing is left in it: an idle connection owns no buffer.
         self.conn.backlog.take_if(|backlog| backlog.input.is_empty() && backlog.output.is_empty());
     }
 
-    /// Takes from the kernel what was consumed of the peeked bytes.
-    fn discard_peeked(&mut self) {
-        let mut left = self.io.read_at;
-        while left > 0 {
-            match self.conn.stream.read(&mut self.io.read[..left]) {
-                Ok(0) => break,
-                Ok(n) => left -= n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => {
-                    self.conn.end = End::Failed;
-                    break;
-                }
-            }
-        }
-    }
-
-    /// One read into the shared buffer. Returns whether there is more to show now.
-    fn fill(&mut self) -> bool {
-        if self.io.read_at > 0 && !self.peeking {
+    /// One read into the shared buffer, for a view of `want` bytes. Returns whether there is more
+    /// to show now.
+    fn fill(&mut self, want: usize) -> bool {
+        let left = self.io.read_end - self.io.read_at;
+        if self.io.read_at > 0 {
             self.io.read.copy_within(self.io.read_at..self.io.read_end, 0);
-            self.io.read_end -= self.io.read_at;
+            self.io.read_end = left;
             self.io.read_at = 0;
         }
-        let space = &mut self.io.read[self.io.read_end..];
-        if space.is_empty() || (self.peeking && self.io.read_end > 0) {
+        // What is read and then cannot be consumed is kept. Over the budget, a little is read all the
+        // same: the rest of a packet may be held back until the kernel's buffer has been emptied.
+        let most = self.io.budget().max(want).max(ALWAYS_KEPT).min(self.io.read.len());
+        let space = &mut self.io.read[left..most.max(left)];
+        if space.is_empty() {
             return false;
         }
         let most = space.len();
-        let read =
-            if self.peeking { self.conn.stream.peek(space) } else { self.conn.stream.read(space) };
-        match read {
+        match self.conn.stream.read(space) {
             Ok(0) => self.conn.end = End::Finished,
             Ok(n) => {
                 // A short read has emptied the kernel's buffer: no need to be told so by another.
                 self.conn.drained = n < most && !self.conn.fin_announced;
                 self.io.read_end += n;
-                // Peeked bytes are seen again and again; they count when they are consumed.
-                self.received += if self.peeking { 0 } else { n };
+                self.received += n;
                 return true;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.conn.drained = true,
@@ -288,19 +278,19 @@ impl<'a> TcpSocket<'a> {
                 }
             }
         }
-        self.io.budget += backlog.output.len();
+        self.io.used -= backlog.output.len();
         backlog.output = Vec::new();
         backlog.output_sent = 0;
         true
     }
 
-    /// Moves what is left in the write buffer to the connection's backlog. It is at most the
-    /// buffer's size, and kept even when the budget is spent: a reply must not be torn.
+    /// Moves what is left in the write buffer to the connection's backlog. It is kept even when the
+    /// budget is spent, for a reply must not be torn; it is one reply then.
     fn spill_write_buffer(&mut self) {
         if self.io.write_len > 0 {
             let backlog = self.conn.backlog.get_or_insert_default();
             backlog.output.extend_from_slice(&self.io.write[..self.io.write_len]);
-            self.io.budget = self.io.budget.saturating_sub(self.io.write_len);
+            self.io.used += self.io.write_len;
             self.io.write_len = 0;
         }
     }
@@ -308,11 +298,11 @@ impl<'a> TcpSocket<'a> {
     /// Keeps the first `len` readable bytes as output, as far as limit and budget let it.
     fn spill_readable(&mut self, len: usize) -> usize {
         let waiting = self.conn.backlog.as_ref().map_or(0, |backlog| backlog.output.len());
-        let len = len.min(SPILL_LIMIT.saturating_sub(waiting)).min(self.io.budget);
+        let len = len.min(SPILL_LIMIT.saturating_sub(waiting)).min(self.io.budget());
         if len > 0 {
             let bytes = &self.io.read[self.io.read_at..self.io.read_at + len];
             self.conn.backlog.get_or_insert_default().output.extend_from_slice(bytes);
-            self.io.budget -= len;
+            self.io.used += len;
             self.io.read_at += len;
         }
         len
@@ -371,7 +361,7 @@ impl Socket for TcpSocket<'_> {
         while self.io.read_end - self.io.read_at < want
             && !self.conn.drained
             && self.conn.end == End::Open
-            && self.fill()
+            && self.fill(want)
         {}
         Rx { bytes: &self.io.read[self.io.read_at..self.io.read_end], end: self.conn.end }
     }
@@ -379,14 +369,16 @@ impl Socket for TcpSocket<'_> {
     fn consume(&mut self, len: usize) {
         let len = len.min(self.io.read_end - self.io.read_at);
         self.io.read_at += len;
-        self.received += if self.peeking { len } else { 0 };
     }
 
     fn room(&mut self) -> usize {
         if self.conn.end == End::Failed || self.conn.finished || self.conn.is_blocked() {
             return 0;
         }
-        if self.io.write.len() - self.io.write_len < REPLY_ROOM {
+        // Over the budget a reply goes out before the next one is written: what the kernel does not
+        // take of it is kept whole, and must not be a buffer full for each of many connections.
+        let is_full = self.io.write.len() - self.io.write_len < REPLY_ROOM;
+        if is_full || (self.io.write_len > 0 && self.io.is_short()) {
             self.flush();
             if self.conn.is_blocked() || self.conn.end == End::Failed {
                 return 0;
@@ -410,7 +402,10 @@ impl Socket for TcpSocket<'_> {
         }
         let moved = if self.conn.is_blocked() {
             self.spill_readable(len)
-        } else if len <= COPY_LIMIT && len <= self.io.write.len() - self.io.write_len {
+        } else if len <= COPY_LIMIT
+            && len <= self.io.write.len() - self.io.write_len
+            && !self.io.is_short()
+        {
             let bytes = &self.io.read[self.io.read_at..self.io.read_at + len];
             self.io.write[self.io.write_len..self.io.write_len + len].copy_from_slice(bytes);
             self.io.write_len += len;
@@ -420,7 +415,6 @@ impl Socket for TcpSocket<'_> {
             self.send_readable(len)
         };
         self.sent += moved;
-        self.received += if self.peeking { moved } else { 0 };
         moved
     }
 

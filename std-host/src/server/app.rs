@@ -1,6 +1,7 @@
 //! The application behind the protocol, one per shard: logins, the client list, the log.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
@@ -47,12 +48,18 @@ impl HostApp {
         Reply::List(list)
     }
 
-    /// A login is on its way to its session: when that ends, the user leaves.
+    /// A login is on its way to its session: when that ends, or is somebody else's, the user leaves.
     pub(super) fn entering(&mut self, id: SessionId, answer: &Reply<Arc<User>>) {
-        if let Reply::Login(Login::Accepted(user)) = answer
-            && user.login_policy != LoginPolicy::Allow
-        {
-            self.entered.insert(id, Arc::clone(user));
+        let Reply::Login(Login::Accepted(user)) = answer else {
+            return;
+        };
+        let before = if user.login_policy == LoginPolicy::Allow {
+            self.entered.remove(&id)
+        } else {
+            self.entered.insert(id, Arc::clone(user))
+        };
+        if let Some(before) = before.filter(|before| before.name != user.name) {
+            self.shared.presence.leave(&before, (self.shard, id));
         }
     }
 
@@ -83,6 +90,15 @@ impl HostApp {
                 Login::Accepted(user)
             }
         }
+    }
+}
+
+/// A session's name in the log: every shard has slots and generations of its own.
+struct Name(usize, SessionId);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
     }
 }
 
@@ -174,7 +190,7 @@ impl App for HostApp {
     }
 
     fn event(&mut self, ask: &Ask<SocketAddr>, event: Event<'_, Iocp<Self>>) {
-        let (session, remote) = (ask.id, ask.remote);
+        let (session, remote) = (Name(self.shard, ask.id), ask.remote);
         match event {
             Event::Heartbeat => {}
             Event::Opened { flag } => debug!(%session, %remote, protocol = flag.name(), "opened"),
@@ -204,10 +220,10 @@ impl App for HostApp {
         }
         let ms = |duration: embassy_time::Duration| duration.as_millis();
         info!(
-            session = %closed.id,
+            session = %Name(self.shard, closed.id),
             local = %closed.local,
             remote = %closed.remote,
-            user = %Printable(user.map_or("", |user| &user.name)),
+            user = user.map(|user| tracing::field::display(Printable(&user.name))),
             reason = closed.reason.name(),
             age_ms = ms(closed.age),
             silence_ms = ms(closed.silence),

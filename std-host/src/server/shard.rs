@@ -2,7 +2,9 @@
 //!
 //! The thread blocks in the readiness queue itself; nothing is woken but what has something to do.
 
+use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
@@ -66,12 +68,15 @@ pub(super) fn queue() -> io::Result<(Poll, Waker)> {
 }
 
 pub(super) struct Shard {
+    index: usize,
     shared: Arc<Shared>,
     inbox: Receiver<Message>,
     poll: Poll,
     listener: Option<TcpListener>,
     accept_pending: bool,
     accept_rests_until: Option<Instant>,
+    /// Connections for which the other shards are asked to make room.
+    waiting: VecDeque<(TcpStream, SocketAddr)>,
     server: Server<Iocp<HostApp>, Boxed<Iocp<HostApp>>>,
     conns: Vec<Option<(SessionId, Conn)>>,
     io: IoBuffers,
@@ -106,12 +111,14 @@ impl Shard {
         Ok(Self {
             server: Server::new(setup.config, Iocp::new(setup.protocol, app), memory),
             io: IoBuffers::new(setup.shared.settings.backlog_bytes),
+            index: setup.index,
             shared: setup.shared,
             inbox: setup.inbox,
             poll: setup.poll,
             listener: Some(setup.listener),
             accept_pending: true,
             accept_rests_until: None,
+            waiting: VecDeque::new(),
             conns: Vec::with_capacity(capacity),
             ready: Vec::new(),
             now,
@@ -246,6 +253,8 @@ impl Shard {
                     });
                     gather.add(rows.collect());
                 }
+                Message::MakeRoom { asker } => self.make_room(asker),
+                Message::Room { found } => self.room(found),
                 Message::Close { id, reason } => {
                     if self.server.close(self.now, id, reason).is_ok() {
                         self.drive(id);
@@ -300,19 +309,37 @@ impl Shard {
         }
     }
 
-    fn admit(&mut self, stream: TcpStream, remote: std::net::SocketAddr) {
-        // On a connection that is gone already the address is unknown; reading it will say so.
-        let Ok(local) = stream.local_addr() else { return };
+    fn admit(&mut self, stream: TcpStream, remote: SocketAddr) {
         let most = self.shared.settings.max_sessions;
-        if self.shared.sessions.fetch_add(1, Ordering::Relaxed) >= most
-            && let Some(evicted) = self.server.evict(self.now)
+        let count = |sessions| (sessions < most).then_some(sessions + 1);
+        let counter = &self.shared.sessions;
+        if counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).is_ok()
+            || self.evict_for_another()
         {
-            self.abort_conn(evicted);
-        }
-        let refused = if self.shared.sessions.load(Ordering::Relaxed) > most {
-            Some(Refused::Full)
+            self.take_in(stream, remote);
+        } else if self.shared.settings.evict && self.shared.inboxes.len() > 1 {
+            // The newcomers may all be with other shards.
+            self.waiting.push_back((stream, remote));
+            self.ask_next(self.index);
         } else {
-            match self.server.accept(self.now, local, remote) {
+            self.refuse(&stream, remote, Refused::Full);
+        }
+    }
+
+    /// Ends this shard's oldest newcomer, and keeps its place counted for another connection.
+    fn evict_for_another(&mut self) -> bool {
+        let Some(evicted) = self.server.evict(self.now) else { return false };
+        // Counted before it is free, so that nobody gets between.
+        self.shared.sessions.fetch_add(1, Ordering::Relaxed);
+        self.abort_conn(evicted);
+        true
+    }
+
+    /// Takes a connection in whose place is counted already.
+    fn take_in(&mut self, stream: TcpStream, remote: SocketAddr) {
+        // On a connection that is gone already the address is unknown; reading it would say so.
+        let refused = match stream.local_addr() {
+            Ok(local) => match self.server.accept(self.now, local, remote) {
                 Ok(admission) => {
                     if let Some(evicted) = admission.evicted {
                         self.abort_conn(evicted);
@@ -321,14 +348,48 @@ impl Shard {
                     return;
                 }
                 Err(refused) => Some(refused),
-            }
+            },
+            Err(_) => None,
         };
         self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
         if let Some(refused) = refused {
-            self.stats.refused.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(%remote, %refused, "connection refused");
+            self.refuse(&stream, remote, refused);
         }
-        abort(&stream);
+    }
+
+    fn refuse(&self, stream: &TcpStream, remote: SocketAddr, refused: Refused) {
+        self.stats.refused.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%remote, %refused, "connection refused");
+        abort(stream);
+    }
+
+    /// Passes the question for room on to the next shard.
+    fn ask_next(&self, asker: usize) {
+        let next = (self.index + 1) % self.shared.inboxes.len();
+        self.shared.inboxes[next].send(Message::MakeRoom { asker });
+    }
+
+    fn make_room(&mut self, asker: usize) {
+        if asker == self.index {
+            // It has been all the way round.
+            self.room(false);
+        } else if self.evict_for_another() {
+            self.shared.inboxes[asker].send(Message::Room { found: true });
+        } else {
+            self.ask_next(asker);
+        }
+    }
+
+    /// Each question has one answer, and whoever has waited longest gets it.
+    fn room(&mut self, found: bool) {
+        match self.waiting.pop_front() {
+            Some((stream, remote)) if found => self.take_in(stream, remote),
+            Some((stream, remote)) => self.refuse(&stream, remote, Refused::Full),
+            None if found => {
+                self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
+            }
+            None => {}
+        }
     }
 
     fn install(&mut self, id: SessionId, mut stream: TcpStream) {
