@@ -71,7 +71,7 @@ mod plan {
     /// smoltcp's socket and its place in the set.
     pub(crate) const SOCKET: usize = 336;
     /// Its place in the pool.
-    pub(crate) const POOL_SLOT: usize = 48;
+    pub(crate) const POOL_SLOT: usize = 40;
     /// A session's slot in the table.
     pub(crate) const SESSION: usize = 160;
     /// Its row in the frozen client list.

@@ -74,12 +74,7 @@ impl App for Application {
     type Address = SocketAddrV4;
     type User = &'static User;
 
-    fn login(
-        &mut self,
-        _: &Ask<SocketAddrV4>,
-        name: &str,
-        digest: &Digest,
-    ) -> Answer<Login<&'static User>> {
+    fn login(&mut self, _: &Ask<SocketAddrV4>, name: &str, digest: &Digest) -> Answer<Login<&'static User>> {
         let mut found = None;
         for user in &USERS {
             if same(&user.digest, digest) && user.name == name {

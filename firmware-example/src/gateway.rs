@@ -3,9 +3,7 @@
 use defmt::{error, info};
 use embassy_futures::select::select;
 use embassy_time::{Duration, Instant, Timer};
-use pulsegate_core::adapter::smoltcp::{
-    Gateway, GatewayConfig, PoolConfig, SlotState, stack_instant,
-};
+use pulsegate_core::adapter::smoltcp::{Gateway, GatewayConfig, PoolConfig, SlotState, stack_instant};
 use pulsegate_core::frame::Limits;
 use pulsegate_core::protocol::{Iocp, IocpConfig};
 use pulsegate_core::server::{Config, Lent, Server};
@@ -40,12 +38,7 @@ pub(crate) struct Station {
 
 impl Station {
     /// A station that listens; `noise` makes the stack's numbers hard to guess.
-    pub(crate) fn new(
-        mut network: Network,
-        watchdog: Watchdog,
-        noise: u64,
-        memory: Memory,
-    ) -> Self {
+    pub(crate) fn new(mut network: Network, watchdog: Watchdog, noise: u64, memory: Memory) -> Self {
         let mut config = iface::Config::new(EthernetAddress(network.address()).into());
         config.random_seed = noise;
         let now = Instant::now();
@@ -60,14 +53,12 @@ impl Station {
         };
         let protocol = Iocp::new(protocol, Application::new(memory.rows));
         let server = Server::new(Config::default(), protocol, memory.server);
-        let pool =
-            PoolConfig { port: PORT, spare: (SOCKETS - SESSIONS).min(2), ..PoolConfig::default() };
+        let pool = PoolConfig { port: PORT, spare: (SOCKETS - SESSIONS).min(2), ..PoolConfig::default() };
         let config = GatewayConfig { pool, ..GatewayConfig::default() };
         let mut gateway = Gateway::new(config, server, memory.pool, memory.scratch);
         for (receive, transmit) in memory.receive.iter_mut().zip(memory.transmit) {
             let receive = tcp::SocketBuffer::new(&mut receive[..]);
-            let handle =
-                sockets.add(tcp::Socket::new(receive, tcp::SocketBuffer::new(&mut transmit[..])));
+            let handle = sockets.add(tcp::Socket::new(receive, tcp::SocketBuffer::new(&mut transmit[..])));
             if let Err(misfit) = gateway.add(&mut sockets, handle) {
                 // gateway.toml asks for buffers that are too small; the next start says so in the log.
                 panic!("{misfit}");
@@ -121,9 +112,9 @@ impl Station {
                 serving += 1;
                 server.sessions().get(id).is_some()
             }
-            SlotState::Closing { until }
-            | SlotState::Aborting { until }
-            | SlotState::Resting { until } => until >= limit,
+            SlotState::Closing { until } | SlotState::Aborting { until } | SlotState::Resting { until } => {
+                until >= limit
+            }
             SlotState::Handshake { since } => since + PoolConfig::default().handshake >= limit,
             SlotState::Listening | SlotState::Idle => true,
         });
@@ -140,6 +131,13 @@ impl Station {
         let census = self.gateway.census();
         let counters = self.gateway.server().counters();
         let (size, spare) = stack::size_and_spare();
-        info!("{}; {} accepted, {} closed; stack {} bytes, {} never used", census, counters.accepted, counters.closed_total(), size, spare);
+        info!(
+            "{}; {} accepted, {} closed; stack {} bytes, {} never used",
+            census,
+            counters.accepted,
+            counters.closed_total(),
+            size,
+            spare
+        );
     }
 }

@@ -49,16 +49,13 @@ const _: () = assert!(size_of::<Option<ListRow>>() == plan::LIST_ROW);
 
 /// Sockets, sessions and what is kept once fit, with the stack.
 const _: () = assert!(
-    SOCKETS * plan::PER_SOCKET + SESSIONS * plan::PER_SESSION + plan::ONCE + plan::STACK
-        <= board::RAM,
+    SOCKETS * plan::PER_SOCKET + SESSIONS * plan::PER_SESSION + plan::ONCE + plan::STACK <= board::RAM,
     "gateway.toml asks for more sockets or sessions than the part's RAM holds"
 );
 /// One socket beside the sessions' listens, so that newcomers are heard when the table is full.
 const _: () = assert!(SOCKETS > SESSIONS);
-const _: () = assert!(
-    size_of::<[Option<Closed<Wire>>; CLOSES]>() + size_of::<[Head; WHEEL]>() + 2 * SCRATCH
-        <= plan::ONCE
-);
+const _: () =
+    assert!(size_of::<[Option<Closed<Wire>>; CLOSES]>() + size_of::<[Head; WHEEL]>() + 2 * SCRATCH <= plan::ONCE);
 
 /// The memory, to be taken once.
 pub(crate) struct Memory {

@@ -121,7 +121,7 @@ impl PoolSlot {
 
 /// A microcontroller's memory is planned with this figure.
 #[cfg(target_pointer_width = "32")]
-const _: () = assert!(size_of::<PoolSlot>() == 48);
+const _: () = assert!(size_of::<PoolSlot>() == 40);
 
 /// Why a socket was not taken into the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

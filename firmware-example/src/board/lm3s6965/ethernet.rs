@@ -33,10 +33,8 @@ pub(crate) struct Network {
 impl Network {
     /// Starts the controller. To be called once.
     pub(super) fn start(address: [u8; 6]) -> Self {
-        static RECEIVE: static_cell::ConstStaticCell<[u8; FRAME]> =
-            static_cell::ConstStaticCell::new([0; FRAME]);
-        static TRANSMIT: static_cell::ConstStaticCell<[u8; FRAME]> =
-            static_cell::ConstStaticCell::new([0; FRAME]);
+        static RECEIVE: static_cell::ConstStaticCell<[u8; FRAME]> = static_cell::ConstStaticCell::new([0; FRAME]);
+        static TRANSMIT: static_cell::ConstStaticCell<[u8; FRAME]> = static_cell::ConstStaticCell::new([0; FRAME]);
         const MAC_AND_PHY: u32 = 1 << 28 | 1 << 30;
         const LINK_LEDS: u32 = 1 << 2 | 1 << 3;
         const ENABLE_PAD_CRC_DUPLEX: u32 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 4;
