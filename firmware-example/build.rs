@@ -120,9 +120,19 @@ impl Settings {
         let address: Ipv4Addr = address.parse()?;
         let prefix: u8 = prefix.parse()?;
         let mut text = String::new();
-        writeln!(text, "pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::from_bits({:#010x});", address.to_bits())?;
-        writeln!(text, "pub(crate) const PREFIX: u8 = {prefix};")?;
-        writeln!(text, "pub(crate) const ROUTER: Ipv4Addr = Ipv4Addr::from_bits({:#010x});", self.router.to_bits())?;
+        if env::var_os("CARGO_FEATURE_DHCP").is_none() {
+            writeln!(
+                text,
+                "pub(crate) const ADDRESS: core::net::Ipv4Addr = core::net::Ipv4Addr::from_bits({:#010x});",
+                address.to_bits()
+            )?;
+            writeln!(text, "pub(crate) const PREFIX: u8 = {prefix};")?;
+            writeln!(
+                text,
+                "pub(crate) const ROUTER: core::net::Ipv4Addr = core::net::Ipv4Addr::from_bits({:#010x});",
+                self.router.to_bits()
+            )?;
+        }
         writeln!(text, "pub(crate) const PORT: u16 = {};", self.port)?;
         for (name, value) in [
             ("SOCKETS", self.sockets),

@@ -32,14 +32,15 @@ fn main() -> ! {
     if let Some(panic) = &last.panic {
         error!("the last run ended: {}", panic.as_str());
     }
+    let station = STATION.init_with(|| Station::new(board.network, board.watchdog, last.noise, memory::take()));
     info!(
-        "{} sockets of {} bytes, {} sessions of {} bytes",
+        "listening: port {}, {} sockets of {} bytes, {} sessions of {} bytes",
+        settings::PORT,
         settings::SOCKETS,
         settings::plan::PER_SOCKET,
         settings::SESSIONS,
         settings::plan::PER_SESSION
     );
-    let station = STATION.init_with(|| Station::new(board.network, board.watchdog, last.noise, memory::take()));
     idle::run(|spawner| {
         // Each is spawned once, and there is room for one of each.
         spawner.spawn(serve(station).expect("the first"));

@@ -76,6 +76,7 @@ pub(crate) struct Memory {
 }
 
 /// Fills a cell place by place: an array as a value would cross the stack, which is not that large.
+#[allow(clippy::mut_from_ref, reason = "a cell gives its place away once, or panics")]
 fn fill<T, const N: usize>(cell: &'static StaticCell<[T; N]>, value: impl Fn() -> T) -> &'static mut [T; N] {
     let memory = cell.uninit();
     let places: &mut [MaybeUninit<T>; N] = memory.as_mut();

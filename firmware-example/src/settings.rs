@@ -1,7 +1,5 @@
 //! The constants that the build made of `gateway.toml`.
 
-use core::net::Ipv4Addr;
-
 use embassy_time::Duration;
 
 include!(concat!(env!("OUT_DIR"), "/settings.rs"));

@@ -1,0 +1,116 @@
+//! Builds the firmware's release image, measures it, runs it in QEMU, and talks to it through ordinary TCP.
+
+mod clients;
+mod image;
+mod qemu;
+mod sizes;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::{Parser, Subcommand};
+use pulsegate_conformance::tcp::TcpTarget;
+use pulsegate_conformance::{Limits, Options, Target, run_parallel};
+
+use crate::qemu::Qemu;
+
+/// Tests of the firmware in `firmware-example`.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The repository
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))]
+    root: PathBuf,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+/// Without one: all of them.
+#[derive(Subcommand, Clone, Copy, PartialEq)]
+enum What {
+    /// Flash and RAM of the images, against the recorded figures
+    Sizes {
+        /// Record the figures anew
+        #[arg(long)]
+        record: bool,
+    },
+    /// The wire cases against the image in QEMU; takes four minutes, for the image has the timeouts it is shipped with
+    Conformance,
+    /// Two dozen clients at once, good and bad
+    Clients,
+    /// A panic's message outlives the reset
+    Drill,
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let root = &arguments.root;
+    let asked = |what| arguments.what.is_none_or(|asked| asked == what);
+    if matches!(arguments.what, None | Some(What::Sizes { .. })) {
+        let record = arguments.what == Some(What::Sizes { record: true });
+        sizes::check(root, record)?;
+    }
+    if asked(What::Drill) {
+        drill(root)?;
+    }
+    let image = image::build(root, &[])?;
+    // Two gateways: the cases and the clients would take one another's sessions.
+    std::thread::scope(|scope| {
+        let cases = asked(What::Conformance).then(|| scope.spawn(|| conformance(root, &image)));
+        let clients = asked(What::Clients).then(|| scope.spawn(|| two_dozen(root, &image)));
+        for thread in [cases, clients].into_iter().flatten() {
+            thread.join().expect("a test thread panicked")?;
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// What the cases may ask of the image: its settings are those of `gateway.toml`.
+fn limits() -> Limits {
+    Limits {
+        max_sessions: 24,
+        flag_timeout: Duration::from_secs(6),
+        idle_timeout: Duration::from_secs(60),
+        // The emulator's clock is the host's, but its processor waits its turn.
+        grain: Duration::from_millis(20),
+        ..Limits::microcontroller()
+    }
+}
+
+fn conformance(root: &std::path::Path, image: &std::path::Path) -> Result<()> {
+    let qemu = Qemu::start(root, image)?;
+    let address = qemu.address();
+    let factory = || {
+        let target = TcpTarget::new(address, limits()).translated(true);
+        Ok(Box::new(target) as Box<dyn Target>)
+    };
+    let report = run_parallel(factory, &Options { filter: None, jobs: 6 });
+    ensure!(
+        report.is_success(),
+        "wire cases failed against the image; its log:\n{}",
+        qemu.log().join("\n")
+    );
+    ensure!(
+        qemu.starts() == 1,
+        "the image started anew under the wire cases:\n{}",
+        qemu.log().join("\n")
+    );
+    Ok(())
+}
+
+fn two_dozen(root: &std::path::Path, image: &std::path::Path) -> Result<()> {
+    let mut qemu = Qemu::start(root, image)?;
+    clients::run(&mut qemu)
+}
+
+/// Sees a panic, the reset, and the message at the next start.
+fn drill(root: &std::path::Path) -> Result<()> {
+    let image = image::build(root, &["drill"])?;
+    let qemu = Qemu::start(root, &image)?;
+    qemu.wait_for("start 2 since power-up", Duration::from_secs(20))?;
+    qemu.wait_for("the last run ended: panic at src/main.rs", Duration::from_secs(5))?;
+    println!("ok    a panic's message outlives the reset");
+    Ok(())
+}
