@@ -55,7 +55,10 @@ fn main() -> Result<()> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::copy(format!("memory/{board}.x"), out.join("memory.x"))?;
     println!("cargo::rustc-link-search={}", out.display());
-    for file in ["build.rs", "gateway.toml", "users.toml", "memory"] {
+    fs::copy("stack.x", out.join("stack.x"))?;
+    println!("cargo::rustc-link-arg=--defsym=STACK_BYTES={}", plan::STACK);
+    println!("cargo::rustc-link-arg=-Tstack.x");
+    for file in ["build.rs", "gateway.toml", "users.toml", "memory", "stack.x"] {
         println!("cargo::rerun-if-changed={file}");
     }
     let settings: Settings = toml::from_str(&fs::read_to_string("gateway.toml")?)?;

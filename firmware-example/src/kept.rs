@@ -109,7 +109,14 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     }
     record.store();
     #[cfg(feature = "qemu")]
-    exit(101);
+    {
+        // There is no next start to tell it. A panic of the log itself is told by the status alone.
+        static TOLD: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
+        if !TOLD.swap(true, core::sync::atomic::Ordering::Relaxed) {
+            defmt::error!("{}", text.0.as_str());
+        }
+        exit(101);
+    }
     #[cfg(not(feature = "qemu"))]
     cortex_m::peripheral::SCB::sys_reset()
 }

@@ -157,6 +157,15 @@ fn beat(server: SocketAddr, number: usize, end: Instant) -> Result<()> {
     Ok(())
 }
 
+/// Connects, beats once, and leaves.
+pub(crate) fn one(server: SocketAddr) -> Result<()> {
+    let mut stream = connect(server)?;
+    stream.write_all(&[&[8][..], &packet("[Request]\r\nCommand=Active")].concat())?;
+    let answer = reply(&mut stream)?;
+    ensure!(answer.ends_with("Code=0"), "a heartbeat got {answer:?}");
+    Ok(())
+}
+
 /// Says `first` and no more, and must be ended after `timeout`.
 fn silent(server: SocketAddr, first: &[u8], timeout: Duration) -> Result<()> {
     let mut stream = connect(server)?;

@@ -8,7 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 /// Builds the release image for the first board with these features added, and copies it aside: the next build with
 /// other features takes its place.
 pub(crate) fn build(root: &Path, features: &[&str]) -> Result<PathBuf> {
-    let mut cargo = Command::new("cargo");
+    // Another one where the usual compiler lacks the target.
+    let mut cargo =
+        Command::new(std::env::var_os("FIRMWARE_CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--release", "--message-format=json-render-diagnostics"]);
     cargo.args(["--features", &features.join(",")]);
     cargo.current_dir(root.join("firmware-example")).stderr(Stdio::inherit());

@@ -5,7 +5,7 @@ mod image;
 mod qemu;
 mod sizes;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ enum What {
     Clients,
     /// A panic's message outlives the reset
     Drill,
+    /// The image with DHCP gets an address
+    Dhcp,
 }
 
 fn main() -> Result<ExitCode> {
@@ -54,6 +56,9 @@ fn main() -> Result<ExitCode> {
     }
     if asked(What::Drill) {
         drill(root)?;
+    }
+    if asked(What::Dhcp) {
+        dhcp(root)?;
     }
     let image = image::build(root, &[])?;
     // Two gateways: the cases and the clients would take one another's sessions.
@@ -79,7 +84,7 @@ fn limits() -> Limits {
     }
 }
 
-fn conformance(root: &std::path::Path, image: &std::path::Path) -> Result<()> {
+fn conformance(root: &Path, image: &Path) -> Result<()> {
     let qemu = Qemu::start(root, image)?;
     let address = qemu.address();
     let factory = || {
@@ -100,17 +105,30 @@ fn conformance(root: &std::path::Path, image: &std::path::Path) -> Result<()> {
     Ok(())
 }
 
-fn two_dozen(root: &std::path::Path, image: &std::path::Path) -> Result<()> {
+fn two_dozen(root: &Path, image: &Path) -> Result<()> {
     let mut qemu = Qemu::start(root, image)?;
     clients::run(&mut qemu)
 }
 
-/// Sees a panic, the reset, and the message at the next start.
-fn drill(root: &std::path::Path) -> Result<()> {
-    let image = image::build(root, &["drill"])?;
-    let qemu = Qemu::start(root, &image)?;
+/// Sees a panic, the reset, and the message at the next start; and what the emulator's build makes of a panic.
+fn drill(root: &Path) -> Result<()> {
+    let qemu = Qemu::start(root, &image::build(root, &["drill"])?)?;
     qemu.wait_for("start 2 since power-up", Duration::from_secs(20))?;
     qemu.wait_for("the last run ended: panic at src/main.rs", Duration::from_secs(5))?;
     println!("ok    a panic's message outlives the reset");
+    let mut qemu = Qemu::start(root, &image::build(root, &["drill", "qemu"])?)?;
+    let status = qemu.status(Duration::from_secs(20))?;
+    ensure!(status == Some(101), "a panic ended the emulator with {status:?}");
+    qemu.wait_for("panic at src/main.rs", Duration::from_secs(5))?;
+    println!("ok    a panic ends the emulator with status 101");
+    Ok(())
+}
+
+/// Has an address given by the emulator's DHCP server, and is reached there.
+fn dhcp(root: &Path) -> Result<()> {
+    let qemu = Qemu::start(root, &image::build(root, &["dhcp"])?)?;
+    qemu.wait_for("address 10.0.2.15/24", Duration::from_secs(20))?;
+    clients::one(qemu.address())?;
+    println!("ok    an address by DHCP");
     Ok(())
 }

@@ -62,6 +62,18 @@ impl Qemu {
         self.log().iter().filter(|line| line.contains("since power-up")).count()
     }
 
+    /// Waits for the emulator to end by itself, and gives its status.
+    pub(crate) fn status(&mut self, patience: Duration) -> Result<Option<i32>> {
+        let begin = Instant::now();
+        while begin.elapsed() < patience {
+            if let Some(status) = self.script.try_wait()? {
+                return Ok(status.code());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        bail!("the image still runs after {patience:?}:\n{}", self.log().join("\n"))
+    }
+
     /// Waits for a line of the log.
     pub(crate) fn wait_for(&self, text: &str, patience: Duration) -> Result<String> {
         let begin = Instant::now();

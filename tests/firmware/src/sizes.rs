@@ -69,7 +69,7 @@ fn compare(recorded: &Figures, figures: &Figures) -> Result<()> {
         let limit = before + (before * TOLERANCE / 100).max(slack);
         ensure!(
             bytes <= limit,
-            "{name} has grown from {before} to {bytes} bytes; if it must, type: tests/run firmware-record"
+            "{name} has grown from {before} to {bytes} bytes; if it must, type: cargo run -p pulsegate-firmware-tests -- sizes --record"
         );
     }
     Ok(())
