@@ -45,7 +45,9 @@ enum Script {
 /// Plays a script and cuts the cable after so many events. False once the script is over by then.
 fn cut_after(script: Script, events: u32, seen: &mut BTreeSet<String>) -> bool {
     let mut world = World::new(Setup::default(), 2, Faults::NONE, 0);
-    let conn = world.connect(0);
+    // An echo that does not fit into the window keeps the gateway in CLOSE-WAIT.
+    let window = if matches!(script, Script::EchoUnderWay) { 256 } else { 4096 };
+    let conn = world.connect_with(0, window, 4096);
     let mut said = false;
     let mut closed = false;
     for _ in 0..events {
@@ -140,21 +142,36 @@ fn a_cable_put_back_in_time_costs_no_connection() {
     assert!(world.beat(conn, SECOND));
 }
 
-#[test]
-fn a_rebooted_client_that_uses_its_port_again_is_served() {
+/// Reboots a client whose last reply was acknowledged, or was not; says how long it then waits.
+fn reboot(acknowledged: bool) -> Duration {
     let mut world = World::new(Setup::default(), 1, Faults::NONE, 0);
-    for boot in 0..5 {
+    let mut slowest = Duration::from_ticks(0);
+    for boot in 0..4 {
         let start = world.now;
-        let conn = world.beating(0, SECOND * 10).expect("a connection");
+        let conn = world.beating(0, SECOND * 70).expect("a connection");
         assert_eq!(conn.address.port(), 49152, "the same port as before");
-        assert!(world.now - start < SECOND * 3, "boot {boot} waited {}", world.now - start);
+        slowest = slowest.max(world.now - start);
         assert_eq!(world.site.gateway.census().serving, 1);
-        world.run(Duration::from_millis(37));
+        if acknowledged {
+            world.run(Duration::from_millis(37));
+        }
+        let lost = world.site.app().closed.iter();
+        assert_eq!(lost.filter(|(_, why, _)| *why == CloseReason::PeerReset).count(), boot);
         let now = world.now;
         world.hosts[0].reboot(now);
     }
-    let lost = world.site.app().closed.iter();
-    assert_eq!(lost.filter(|(_, why, _)| *why == CloseReason::PeerReset).count(), 4);
+    slowest
+}
+
+/// smoltcp does not answer a SYN on a connection that stands. The keep-alive does, or, where the
+/// client's stack ignores what it is sent, the silence ends the stale connection. A client's own
+/// pause between two SYNs doubles each time, which comes on top.
+#[test]
+fn a_rebooted_client_that_uses_its_port_again_is_served() {
+    let keep_alive = reboot(true);
+    assert!(keep_alive < SECOND * 32, "{keep_alive}");
+    let silence = reboot(false);
+    assert!(silence < SECOND * 64, "{silence}");
 }
 
 /// Gone without a word, and somebody else's socket does not answer for it.
@@ -208,16 +225,18 @@ fn a_burst_larger_than_the_pool_is_refused_cleanly_and_the_rest_served() {
     assert_eq!(burst(true), (8, 22));
 }
 
-/// SYNs that nobody stands behind, `rate` a second, for half a minute.
-fn flood(rate: u64, on_lan: bool) {
-    let mut world = World::new(Setup::default(), 2, Faults::NONE, 0);
+/// SYNs that nobody stands behind, `rate` a second, for half a minute. Returns how many clients
+/// were served meanwhile.
+fn flood(rate: u64, hurried: Duration, on_lan: bool) -> u32 {
+    let mut setup = Setup::default();
+    setup.gateway.pool.hurried_handshake = hurried;
+    let mut world = World::new(setup, 2, Faults::NONE, 0);
     let router = world.add_host(254);
     let held = world.beating(0, SECOND * 5).expect("a connection");
     let port = world.hosts[router].port.clone();
     let hardware = EthernetAddress([2, 0, 0, 0, 1, 254]);
     let pause = Duration::from_micros(1_000_000 / rate);
-    let (mut trial, mut served, mut begun) = (None, 0, world.now);
-    let mut slowest = Duration::from_ticks(0);
+    let (mut trial, mut served) = (None, 0);
     for number in 0..30 * rate {
         let [_, _, .., high, low] = number.to_be_bytes();
         let from = match on_lan {
@@ -236,34 +255,40 @@ fn flood(rate: u64, on_lan: bool) {
             world.send(conn, b"\x08");
             assert!(world.beat(conn, SECOND));
             served += 1;
-            slowest = slowest.max(world.now - begun);
-            begun = world.now;
         }
         if !world.socket(conn).is_open() || world.socket(conn).may_send() {
             world.drop(conn);
             trial = None;
         }
     }
-    println!("{rate} SYNs a second: {served} served, the slowest after {slowest}");
-    assert!(served > 10 && slowest < SECOND * 10, "{served} served, after {slowest}");
     if let Some(conn) = trial {
         world.drop(conn);
     }
     world.drop(held);
     let whole = world.wait(SECOND * 12, |world| world.site.is_whole());
     assert!(whole, "{:?}", world.site.gateway.census());
+    served
 }
 
 #[test]
-fn a_syn_flood_through_the_router_leaves_room() {
-    flood(20, false);
-    flood(200, false);
+fn a_syn_flood_costs_nobody_who_is_connected_anything() {
+    for on_lan in [false, true] {
+        flood(20, SECOND, on_lan);
+        flood(200, SECOND, on_lan);
+    }
 }
 
+/// The pool has room for so many handshakes as come while one is waited for, and for another
+/// second where a neighbour does not exist.
 #[test]
-fn a_syn_flood_from_addresses_that_nobody_has_leaves_room() {
-    flood(20, true);
-    flood(200, true);
+fn a_syn_flood_leaves_room_where_handshakes_may_be_hurried() {
+    let hurried = Duration::from_millis(50);
+    for (rate, hurried, on_lan, least) in
+        [(5, SECOND, false, 60), (100, hurried, false, 1000), (5, hurried, true, 20)]
+    {
+        let served = flood(rate, hurried, on_lan);
+        assert!(served > least, "{served} served at {rate} a second");
+    }
 }
 
 /// A device that sends a frame each 5 ms and says nothing: no reset is lost, and nobody spins.
@@ -336,29 +361,28 @@ fn twenty_devices_on_one_lan_are_answered_at_once() {
     assert_eq!(world.site.app().closed, []);
 }
 
-/// What is lost once is said again after one retransmission timeout: a second.
+/// A reply that is lost is sent again after one retransmission timeout, which is a second.
 #[test]
 fn a_heartbeat_is_answered_within_one_retransmission() {
-    let lossy = Faults { loss: 5, ..Faults::NONE };
-    let (mut late, mut beats) = (0, 0);
-    for seed in 0..4 {
-        println!("seed {seed}");
-        let mut world = World::new(Setup::default(), 1, lossy, seed);
-        let conn = world.beating(0, SECOND * 60).expect("a connection");
-        for _ in 0..100 {
-            let start = world.now;
-            assert!(world.beat(conn, SECOND * 30));
-            beats += 1;
-            // Both directions may lose one, and a repetition too.
-            late += u32::from(world.now - start > SECOND + Duration::from_millis(100));
-            world.run(SECOND * 20);
-        }
+    let mut world = World::new(Setup::default(), 1, Faults::NONE, 0);
+    let conn = world.beating(0, SECOND * 5).expect("a connection");
+    for _ in 0..20 {
+        world.run(SECOND * 20);
+        let start = world.now;
+        world.send(conn, HEARTBEAT);
+        world.settle();
+        // The request is under way, the reply will be lost.
+        world.lan.set_faults(Faults { loss: 100, ..Faults::NONE });
+        world.run(Duration::from_millis(1));
+        world.lan.set_faults(Faults::NONE);
+        assert_eq!(world.collect(conn, 42, SECOND * 5).len(), 42);
+        let took = world.now - start;
+        assert!(took > SECOND && took < SECOND + Duration::from_millis(20), "{took}");
+        // A fresh sample brings the timeout back.
+        assert!(world.beat(conn, Duration::from_millis(5)));
     }
-    println!("{late} of {beats} heartbeats took longer than one retransmission");
-    assert!(late * 50 <= beats, "{late} of {beats} were late");
 }
 
-/// The states in which a gateway may not be left behind, by name, for the reader of a failure.
 #[test]
 fn the_pool_stops_listening_when_it_is_told_to() {
     let mut world = World::new(Setup::default(), 2, Faults::NONE, 0);

@@ -161,6 +161,7 @@ where
         // After a pause, smoltcp would give up those whose frames still wait in the device.
         if now.saturating_duration_since(self.all_in_at) < PAUSE {
             self.send(now, iface, device, sockets);
+            self.pool.note_timeouts(sockets);
         }
         let settled =
             self.sent_all_at.is_some() && iface.poll_at(stamp, sockets).is_none_or(|at| at > stamp);
