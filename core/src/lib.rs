@@ -16,7 +16,7 @@
 //! | [`protocol`] | the IOCPDemo protocol |
 //! | [`roster`] | the client list |
 //! | [`app`] | what an application decides: who may log in, what happens when |
-//! | `adapter` | the socket on smoltcp (feature `smoltcp`) |
+//! | `adapter` | a gateway on smoltcp (feature `smoltcp`) |
 //!
 //! # The driver contract
 //!

@@ -89,6 +89,12 @@ impl Host {
         self.touch();
     }
 
+    /// Forgets a connection without a word.
+    pub(crate) fn forget(&mut self, handle: SocketHandle) {
+        self.sockets.remove(handle);
+        self.touch();
+    }
+
     fn touch(&mut self) {
         self.next = Some(Instant::MIN);
     }

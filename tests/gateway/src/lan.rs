@@ -67,6 +67,7 @@ struct Inner {
     number: u64,
     sent: u64,
     lost: u64,
+    recorded: Option<Vec<Vec<u8>>>,
 }
 
 /// The switch.
@@ -85,6 +86,7 @@ impl Lan {
             number: 0,
             sent: 0,
             lost: 0,
+            recorded: None,
         })))
     }
 
@@ -112,6 +114,17 @@ impl Lan {
     pub fn traffic(&self) -> (u64, u64) {
         let inner = self.0.borrow();
         (inner.sent, inner.lost)
+    }
+
+    /// Keeps a copy of every frame from now on.
+    pub fn record(&self) {
+        self.0.borrow_mut().recorded = Some(Vec::new());
+    }
+
+    /// The frames kept so far.
+    #[must_use]
+    pub fn recorded(&self) -> Vec<Vec<u8>> {
+        self.0.borrow().recorded.clone().unwrap_or_default()
     }
 
     /// Hands over what is due.
@@ -146,6 +159,9 @@ impl Inner {
     fn send(&mut self, now: Instant, from: usize, frame: &[u8]) {
         if self.plugs[from].cut {
             return;
+        }
+        if let Some(recorded) = &mut self.recorded {
+            recorded.push(frame.to_vec());
         }
         let to = EthernetAddress::from_bytes(&frame[..6]);
         let targets: Vec<usize> = (0..self.plugs.len())

@@ -70,6 +70,8 @@ pub struct Site {
     pub port: Port,
     /// How often it has been polled.
     pub polls: u64,
+    /// It does not run, as under a debugger.
+    pub stopped: bool,
     iface: Interface,
     sockets: SocketSet<'static>,
     setup: Setup,
@@ -108,15 +110,15 @@ impl Site {
             let handle = sockets.add(socket);
             gateway.add(&mut sockets, handle).expect("a socket that fits");
         }
-        Self { gateway, port, polls: 0, iface, sockets, setup, next: Some(now) }
+        Self { gateway, port, polls: 0, stopped: false, iface, sockets, setup, next: Some(now) }
     }
 
     pub(crate) fn is_ready(&self, now: Instant) -> bool {
-        self.port.is_ready() || self.next.is_some_and(|at| at <= now)
+        !self.stopped && (self.port.is_ready() || self.next.is_some_and(|at| at <= now))
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.next
+        self.next.filter(|_| !self.stopped)
     }
 
     pub(crate) fn poll(&mut self, now: Instant) {
@@ -130,10 +132,19 @@ impl Site {
         self.next = self.gateway.poll_at(now, &mut self.iface, &self.sockets);
     }
 
+    pub(crate) fn stop_accepting(&mut self) {
+        self.gateway.stop_accepting(&mut self.sockets);
+    }
+
     /// The application.
     #[must_use]
     pub fn app(&self) -> &Gatekeeper {
         self.gateway.server().protocol().app()
+    }
+
+    /// How the connections stand in the stack's own terms.
+    pub fn states(&self) -> impl Iterator<Item = tcp::State> {
+        self.gateway.slots().map(|(handle, _)| self.sockets.get::<tcp::Socket<'_>>(handle).state())
     }
 
     /// Whether every socket listens and no session is left.

@@ -32,6 +32,13 @@ impl LanTarget {
         Self { world: Rc::new(RefCell::new(world)), limits }
     }
 
+    /// The same on another link.
+    #[must_use]
+    pub fn with_faults(self, faults: Faults) -> Self {
+        self.world.borrow().lan.set_faults(faults);
+        self
+    }
+
     fn open(&self, window: usize) -> Result<Box<dyn Wire>, WireError> {
         let mut world = self.world.borrow_mut();
         let send = BUFFER.max(self.limits.whole_data + 1024);

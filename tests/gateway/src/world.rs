@@ -59,6 +59,12 @@ impl World {
         Self { now, lan, site, hosts }
     }
 
+    /// Adds a machine with the number as the last part of its address; returns its index.
+    pub fn add_host(&mut self, number: u8) -> usize {
+        self.hosts.push(Host::new(&self.lan, number, self.now));
+        self.hosts.len() - 1
+    }
+
     /// Does all there is to do at this moment.
     pub fn settle(&mut self) {
         for _ in 0..MOST_POLLS {
@@ -107,6 +113,11 @@ impl World {
             }
             self.step(until);
         }
+    }
+
+    /// The gateway takes no more connections.
+    pub fn stop_accepting(&mut self) {
+        self.site.stop_accepting();
     }
 
     /// Begins to connect.
@@ -158,6 +169,11 @@ impl World {
             socket.close();
         }
         self.hosts[conn.host].leave(conn.socket);
+    }
+
+    /// Loses the connection without a word, as a program's machine that is switched off.
+    pub fn vanish(&mut self, conn: Conn) {
+        self.hosts[conn.host].forget(conn.socket);
     }
 
     /// Waits for so many bytes; less if they do not come in time.

@@ -41,6 +41,10 @@ impl StackAddress for SocketAddr {
     }
 }
 
+/// Polled later than this after everything had been taken in, the gateway takes everything in
+/// before smoltcp's timers run.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Settings of a gateway beside those of its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GatewayConfig {
@@ -86,6 +90,8 @@ pub struct Gateway<'m, P: Protocol, M: Memory<P>> {
     first: usize,
     /// Frames taken in since the device had none.
     unbroken: u32,
+    /// When everything that had arrived had been taken in.
+    all_in_at: Instant,
     /// The device may hold more frames than this poll took in.
     more_frames: bool,
     /// When it was polled last, if smoltcp could send no more then.
@@ -113,6 +119,7 @@ where
             scratch,
             first: 0,
             unbroken: 0,
+            all_in_at: Instant::MIN,
             more_frames: true,
             sent_all_at: None,
         }
@@ -148,9 +155,14 @@ where
         self.accept(now, sockets);
         self.serve(now, sockets);
         if all_in {
+            self.all_in_at = now;
             self.judge(now, sockets);
         }
-        self.send(now, iface, device, sockets);
+        // After a pause, smoltcp would give up those whose frames still wait in the device.
+        if now.saturating_duration_since(self.all_in_at) < PAUSE {
+            self.send(now, iface, device, sockets);
+            self.pool.note_timeouts(sockets);
+        }
         let settled =
             self.sent_all_at.is_some() && iface.poll_at(stamp, sockets).is_none_or(|at| at > stamp);
         self.pool.recycle(now, sockets, settled);

@@ -357,6 +357,17 @@ impl<'m> Pool<'m> {
         }
     }
 
+    /// smoltcp gives up on peers while it sends: their sessions are told in the next round.
+    pub(super) fn note_timeouts(&mut self, sockets: &mut SocketSet<'_>) {
+        for index in 0..self.connected {
+            if let Some((socket, State::Serving(service))) = self.member(sockets, index)
+                && socket.state() == tcp::State::Closed
+            {
+                service.record.turn = Turn::Now;
+            }
+        }
+    }
+
     /// The session of a slot has ended, in whichever way its socket tells.
     pub(super) fn close(&mut self, now: Instant, sockets: &mut SocketSet<'_>, index: usize) {
         match self.member(sockets, index) {
@@ -378,7 +389,12 @@ impl<'m> Pool<'m> {
             };
             let gone = socket.remote_endpoint().is_none();
             match *state {
-                State::Handshake { .. } if due => self.abort(now, sockets, index),
+                State::Handshake { .. } if due => {
+                    socket.abort();
+                    // Nobody may be there to hear of it, so it is not waited for as long.
+                    let patience = self.config.abort.min(self.config.hurried_handshake);
+                    self.set_state(index, State::Aborting { until: saturating(now, patience) });
+                }
                 State::Aborting { .. } | State::Closing { .. } if gone => {
                     self.release(sockets, index);
                     continue;
