@@ -65,6 +65,14 @@ pub(super) fn queue() -> io::Result<(Poll, Waker)> {
     Ok((poll, waker))
 }
 
+/// A connection and the session that it belongs to.
+struct Place {
+    id: SessionId,
+    conn: Conn,
+    /// It stands on the list of those that asked for more turns.
+    ready: bool,
+}
+
 pub(super) struct Shard {
     shared: Arc<Shared>,
     inbox: Receiver<Message>,
@@ -73,10 +81,12 @@ pub(super) struct Shard {
     accept_pending: bool,
     accept_rests_until: Option<Instant>,
     server: Server<Iocp<HostApp>, Boxed<Iocp<HostApp>>>,
-    conns: Vec<Option<(SessionId, Conn)>>,
+    conns: Vec<Option<Place>>,
     io: IoBuffers,
-    /// Sessions that asked for more turns.
+    /// Sessions that asked for more turns, each at most once.
     ready: Vec<SessionId>,
+    /// Memory for the next such list.
+    spare: Vec<SessionId>,
     now: Instant,
     /// The shard has stood still for longer than it meant to.
     late: bool,
@@ -114,6 +124,7 @@ impl Shard {
             accept_rests_until: None,
             conns: Vec::with_capacity(capacity),
             ready: Vec::new(),
+            spare: Vec::new(),
             now,
             late: false,
             stopping_until: None,
@@ -143,9 +154,7 @@ impl Shard {
                     }
                 }
             }
-            for id in std::mem::take(&mut self.ready) {
-                self.drive(id);
-            }
+            self.drive_ready();
             self.read_inbox();
             if self.accept_pending {
                 self.accept();
@@ -188,20 +197,28 @@ impl Shard {
     }
 
     fn socket_ready(&mut self, id: SessionId, fin: bool) {
-        if let Some(Some((current, conn))) = self.conns.get_mut(id.index())
-            && *current == id
-        {
-            conn.wake(fin);
+        let Some(place) = place(&mut self.conns, id) else { return };
+        place.conn.wake(fin);
+        // Its turn comes below: news must not give it more turns than the others have.
+        if !place.ready {
             self.drive(id);
         }
     }
 
-    fn drive(&mut self, id: SessionId) {
-        let Some(Some((current, conn))) = self.conns.get_mut(id.index()) else { return };
-        if *current != id {
-            return;
+    fn drive_ready(&mut self) {
+        let mut ready = std::mem::replace(&mut self.ready, std::mem::take(&mut self.spare));
+        for id in ready.drain(..) {
+            if let Some(place) = place(&mut self.conns, id) {
+                place.ready = false;
+                self.drive(id);
+            }
         }
-        let mut socket = TcpSocket::begin_turn(conn, &mut self.io, self.now, self.late);
+        self.spare = ready;
+    }
+
+    fn drive(&mut self, id: SessionId) {
+        let Some(place) = place(&mut self.conns, id) else { return };
+        let mut socket = TcpSocket::begin_turn(&mut place.conn, &mut self.io, self.now, self.late);
         let wants = self.server.drive(self.now, id, &mut socket, TURN_BUDGET);
         socket.end_turn();
         self.obey(id, wants);
@@ -209,11 +226,11 @@ impl Shard {
 
     fn obey(&mut self, id: SessionId, wants: Wants) {
         match wants {
-            Wants::More => self.ready.push(id),
-            Wants::Output => {
-                // What is waited for may have come with this very turn's flush.
-                let open = self.conns.get(id.index()).and_then(Option::as_ref);
-                if open.is_some_and(|(_, conn)| !conn.is_blocked()) {
+            Wants::More | Wants::Output => {
+                let Some(place) = place(&mut self.conns, id) else { return };
+                // Room for output may have come with this very turn's flush.
+                let is_ready = wants == Wants::More || !place.conn.is_blocked();
+                if is_ready && !std::mem::replace(&mut place.ready, true) {
                     self.ready.push(id);
                 }
             }
@@ -224,8 +241,8 @@ impl Shard {
 
     fn drop_conn(&mut self, id: SessionId) {
         let Some(place) = self.conns.get_mut(id.index()) else { return };
-        if let Some((_, mut conn)) = place.take_if(|(current, _)| *current == id) {
-            self.io.reclaim(&mut conn);
+        if let Some(mut place) = place.take_if(|place| place.id == id) {
+            self.io.reclaim(&mut place.conn);
             self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -341,13 +358,13 @@ impl Shard {
         if self.conns.len() <= id.index() {
             self.conns.resize_with(id.index() + 1, || None);
         }
-        self.conns[id.index()] = Some((id, conn));
+        self.conns[id.index()] = Some(Place { id, conn, ready: false });
         self.drive(id);
     }
 
     fn abort_conn(&mut self, id: SessionId) {
-        if let Some(Some((_, conn))) = self.conns.get_mut(id.index()) {
-            abort(conn.stream_mut());
+        if let Some(place) = place(&mut self.conns, id) {
+            abort(place.conn.stream_mut());
         }
         self.drop_conn(id);
     }
@@ -355,13 +372,10 @@ impl Shard {
     fn sweep(&mut self) {
         let mut looks = LOOKS_PER_TURN;
         while let Some(id) = self.server.due(self.now, &mut looks) {
-            let Some(Some((current, conn))) = self.conns.get_mut(id.index()) else { continue };
-            if *current != id {
-                continue;
-            }
+            let Some(place) = place(&mut self.conns, id) else { continue };
             // Whether its bytes have been announced or not, they count.
-            conn.wake(false);
-            let mut socket = TcpSocket::begin_turn(conn, &mut self.io, self.now, true);
+            place.conn.wake(false);
+            let mut socket = TcpSocket::begin_turn(&mut place.conn, &mut self.io, self.now, true);
             let wants = self.server.judge(self.now, id, &mut socket, TURN_BUDGET);
             socket.end_turn();
             self.obey(id, wants);
@@ -395,6 +409,11 @@ impl Shard {
         self.published_at = self.now;
         self.stats.publish(&self.server);
     }
+}
+
+/// The place of a session; nothing for one that has ended, whoever has its slot now.
+fn place(conns: &mut [Option<Place>], id: SessionId) -> Option<&mut Place> {
+    conns.get_mut(id.index())?.as_mut().filter(|place| place.id == id)
 }
 
 /// The way into a shard.
