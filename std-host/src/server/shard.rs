@@ -12,7 +12,7 @@ use embassy_time::Instant;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use pulsegate_core::protocol::{Iocp, IocpConfig, Reply};
-use pulsegate_core::server::{Boxed, CloseReason, Config, JobId, Refused, Server, Wants};
+use pulsegate_core::server::{Boxed, CloseReason, Config, JobId, Server, Wants};
 use pulsegate_core::table::SessionId;
 
 use super::app::HostApp;
@@ -235,16 +235,20 @@ impl Shard {
                 }
             }
             Wants::Input | Wants::App => {}
-            Wants::Nothing(_) => self.drop_conn(id),
+            Wants::Nothing(_) => {
+                if self.drop_conn(id) {
+                    self.give_place_back();
+                }
+            }
         }
     }
 
-    fn drop_conn(&mut self, id: SessionId) {
-        let Some(place) = self.conns.get_mut(id.index()) else { return };
-        if let Some(mut place) = place.take_if(|place| place.id == id) {
-            self.io.reclaim(&mut place.conn);
-            self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
-        }
+    /// Closes the connection of a session that has ended, if it is still there.
+    fn drop_conn(&mut self, id: SessionId) -> bool {
+        let Some(place) = self.conns.get_mut(id.index()) else { return false };
+        let Some(mut place) = place.take_if(|place| place.id == id) else { return false };
+        self.io.reclaim(&mut place.conn);
+        true
     }
 
     fn read_inbox(&mut self) {
@@ -320,32 +324,48 @@ impl Shard {
     fn admit(&mut self, stream: TcpStream, remote: std::net::SocketAddr) {
         // On a connection that is gone already the address is unknown; reading it will say so.
         let Ok(local) = stream.local_addr() else { return };
-        let most = self.shared.settings.max_sessions;
-        if self.shared.sessions.fetch_add(1, Ordering::Relaxed) >= most
-            && let Some(evicted) = self.server.evict(self.now)
-        {
-            self.abort_conn(evicted);
-        }
-        let refused = if self.shared.sessions.load(Ordering::Relaxed) > most {
-            Some(Refused::Full)
-        } else {
-            match self.server.accept(self.now, local, remote) {
-                Ok(admission) => {
-                    if let Some(evicted) = admission.evicted {
-                        self.abort_conn(evicted);
-                    }
-                    self.install(admission.id, stream);
-                    return;
-                }
-                Err(refused) => Some(refused),
-            }
-        };
-        self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
-        if let Some(refused) = refused {
+        if !self.take_place() {
             self.stats.refused.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(%remote, %refused, "connection refused");
+            tracing::debug!(%remote, "connection refused: the server is full");
+            abort(&stream);
+            return;
         }
-        abort(&stream);
+        match self.server.accept(self.now, local, remote) {
+            Ok(admission) => {
+                if let Some(evicted) = admission.evicted {
+                    self.abort_conn(evicted);
+                    self.give_place_back();
+                }
+                self.install(admission.id, stream);
+            }
+            Err(refused) => {
+                self.give_place_back();
+                self.stats.refused.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(%remote, %refused, "connection refused");
+                abort(&stream);
+            }
+        }
+    }
+
+    /// Takes one of the places that all shards share, or that of a session which is evicted for it.
+    fn take_place(&mut self) -> bool {
+        let most = self.shared.settings.max_sessions;
+        let one_more = |taken| (taken < most).then_some(taken + 1);
+        let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
+        // Counted only where there is room: two shards that overshoot together would both refuse.
+        if self.shared.sessions.fetch_update(set, get, one_more).is_ok() {
+            return true;
+        }
+        // The evicted session's place is handed over and never free in between.
+        let evicted = self.server.evict(self.now);
+        if let Some(id) = evicted {
+            self.abort_conn(id);
+        }
+        evicted.is_some()
+    }
+
+    fn give_place_back(&self) {
+        self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn install(&mut self, id: SessionId, mut stream: TcpStream) {
@@ -362,9 +382,10 @@ impl Shard {
         self.drive(id);
     }
 
+    /// Resets the connection of a session that was evicted; its place is the caller's.
     fn abort_conn(&mut self, id: SessionId) {
         if let Some(place) = place(&mut self.conns, id) {
-            abort(place.conn.stream_mut());
+            abort(place.conn.stream());
         }
         self.drop_conn(id);
     }
