@@ -162,6 +162,10 @@ impl Shard {
             self.sweep();
             self.publish();
             if self.is_stopped() {
+                // An orderly end would tell them that they have everything.
+                for place in self.conns.iter().flatten() {
+                    abort(place.conn.stream());
+                }
                 self.publish_now();
                 return Ok(());
             }
