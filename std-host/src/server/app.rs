@@ -42,7 +42,11 @@ impl HostApp {
                 self.lists.insert(id, text);
                 List::Frozen(len)
             }
-            None => List::TooLong,
+            None => {
+                // There is nothing to read, so nobody will say when it has been read.
+                self.release_list(id);
+                List::TooLong
+            }
         };
         Reply::List(list)
     }
