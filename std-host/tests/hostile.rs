@@ -1,4 +1,5 @@
 //! Peers that want to take the server down, starve others, or stay for nothing.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as loudly as the tests")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -21,6 +22,9 @@ const THROUGHPUT: u8 = 5;
 const PATIENCE: Duration = Duration::from_secs(8);
 
 const NO_ROOM: usize = 0;
+
+/// The tests are over by then; nobody has to linger.
+const GRACE: Duration = Duration::from_millis(50);
 
 fn settings() -> Settings {
     Settings {
@@ -111,7 +115,7 @@ fn pipelined_requests_are_answered_when_there_is_no_room_for_leftovers() {
         expect(&mut device, REPLY);
     }
     sender.join().unwrap().unwrap();
-    server.stop(PATIENCE).unwrap();
+    server.stop(GRACE).unwrap();
 }
 
 #[test]
@@ -122,7 +126,7 @@ fn half_a_packet_and_a_fin_is_an_end_when_there_is_no_room_for_leftovers() {
     device.shutdown(Shutdown::Write).unwrap();
     expect(&mut device, REPLY);
     assert_eq!(device.read(&mut [0; 8]).unwrap(), 0);
-    server.stop(PATIENCE).unwrap();
+    server.stop(GRACE).unwrap();
 }
 
 #[test]
@@ -139,7 +143,7 @@ fn thousands_of_half_packets_are_completed_byte_by_byte() {
         for device in &mut devices {
             expect(device, REPLY);
         }
-        server.stop(PATIENCE).unwrap();
+        server.stop(GRACE).unwrap();
     }
 }
 
@@ -168,7 +172,7 @@ fn one_who_always_has_more_gets_one_turn_like_everybody() {
     sender.join().unwrap();
     drain.join().unwrap();
     assert!(worst < Duration::from_millis(250), "a heartbeat waited {worst:?}");
-    server.stop(PATIENCE).unwrap();
+    server.stop(GRACE).unwrap();
 }
 
 #[test]
@@ -208,7 +212,7 @@ fn who_sends_and_never_reads_is_closed_in_time() {
         assert_eq!(ended.reason, CloseReason::Idle);
         assert!(ended.silence >= idle, "{ended:?}");
     }
-    server.stop(PATIENCE).unwrap();
+    server.stop(GRACE).unwrap();
 }
 
 #[test]
@@ -231,7 +235,7 @@ fn a_slow_reader_gets_every_byte_in_order() {
         }
         assert!(got == reply, "bytes were lost, doubled or moved");
         sender.join().unwrap().unwrap();
-        server.stop(PATIENCE).unwrap();
+        server.stop(GRACE).unwrap();
     }
 }
 
@@ -253,7 +257,7 @@ fn many_who_send_all_before_they_read_hold_up_nobody() {
             std::thread::sleep(Duration::from_millis(5));
         }
     });
-    server.stop(PATIENCE).unwrap();
+    server.stop(GRACE).unwrap();
 }
 
 #[test]
@@ -284,7 +288,7 @@ fn the_last_place_is_given_to_one_of_those_who_come_at_once() {
             assert!(Instant::now() < until);
         }
     }
-    server.stop(PATIENCE).unwrap();
+    server.stop(GRACE).unwrap();
 }
 
 #[test]
@@ -309,7 +313,7 @@ fn connections_that_are_reset_at_once_leave_nothing() {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(server.stats().accept_errors, 0);
-    server.stop(PATIENCE).unwrap();
+    server.stop(GRACE).unwrap();
 }
 
 #[test]
