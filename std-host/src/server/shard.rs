@@ -93,7 +93,7 @@ pub(super) struct Shard {
     /// Memory for the next such list.
     spare: Vec<SessionId>,
     now: Instant,
-    /// The shard has stood still for longer than it meant to.
+    /// The last turn was so long ago that bytes may have waited.
     late: bool,
     stopping_until: Option<Instant>,
     stats: Arc<ShardStats>,
@@ -150,7 +150,7 @@ impl Shard {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
-            self.notice_time(timeout, events.iter().count());
+            self.notice_time(events.iter().count());
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept_pending = true,
@@ -195,15 +195,14 @@ impl Shard {
         Some(to_std(next.saturating_duration_since(self.shared.clock.now())))
     }
 
-    /// Takes the time for this turn, and notices when the thread or the whole process stood still:
-    /// then bytes may have waited for long, and the kernel knows when they came.
-    fn notice_time(&mut self, slept: Option<Duration>, events: usize) {
+    /// Takes the time for this turn, and notices when the last one was long ago. Then the thread has
+    /// slept, or stood still together with the whole process, which looks the same from here: bytes
+    /// may have waited, and the kernel is asked when they came. A busy shard never asks.
+    fn notice_time(&mut self, events: usize) {
         let now = self.shared.clock.now();
-        let meant = slept.unwrap_or(Duration::MAX);
         let stood = to_std(now.saturating_duration_since(self.now));
         // A full batch means that there are more, which have waited just as long.
-        self.late = stood > meant.saturating_add(self.shared.settings.tick)
-            || (self.late && events == EVENTS);
+        self.late = stood > self.shared.settings.tick || (self.late && events == EVENTS);
         self.now = now;
     }
 
