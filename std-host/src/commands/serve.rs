@@ -20,6 +20,9 @@ const RESERVED_DESCRIPTORS: usize = 64;
 /// How long sessions have to take their last reply when the server stops.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// Log lines that may wait to be written.
+const LOG_LINES: usize = 16 * 1024;
+
 /// How often the users file is looked at.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
 
@@ -144,7 +147,9 @@ fn init_log(level: LogLevel, format: LogFormat) -> WorkerGuard {
         LogLevel::Debug => tracing::Level::DEBUG,
         LogLevel::Trace => tracing::Level::TRACE,
     };
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
+        .buffered_lines_limit(LOG_LINES)
+        .finish(std::io::stderr());
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(writer);
     match format {
         LogFormat::Text => {
