@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
+use tracing_appender::non_blocking::WorkerGuard;
 
 use crate::config::{LogFormat, LogLevel, Options, read_file};
 use crate::server::{Running, Settings, start};
@@ -18,6 +19,9 @@ const RESERVED_DESCRIPTORS: usize = 64;
 
 /// How long sessions have to take their last reply when the server stops.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// Log lines that may wait to be written.
+const LOG_LINES: usize = 16 * 1024;
 
 /// How often the users file is looked at.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
@@ -39,7 +43,10 @@ pub struct ServeArgs {
 pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let file = args.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
     let options = args.options.or(file);
-    init_log(options.log.unwrap_or(LogLevel::Info), options.log_format.unwrap_or(LogFormat::Text));
+    let _log = init_log(
+        options.log.unwrap_or(LogLevel::Info),
+        options.log_format.unwrap_or(LogFormat::Text),
+    );
     let descriptors = raise_descriptor_limit()?;
     let room = descriptors.saturating_sub(RESERVED_DESCRIPTORS);
     let settings = options.settings(room)?;
@@ -129,7 +136,10 @@ fn open_users(
 }
 
 /// Logs to stderr; stdout is for what the command is asked for.
-pub(super) fn init_log(level: LogLevel, format: LogFormat) {
+///
+/// Lines are written by a thread of their own, and dropped when it cannot keep up: whoever reads
+/// stderr must not be able to stop the shards. What is waiting is written when the guard goes.
+fn init_log(level: LogLevel, format: LogFormat) -> WorkerGuard {
     let level = match level {
         LogLevel::Error => tracing::Level::ERROR,
         LogLevel::Warn => tracing::Level::WARN,
@@ -137,7 +147,10 @@ pub(super) fn init_log(level: LogLevel, format: LogFormat) {
         LogLevel::Debug => tracing::Level::DEBUG,
         LogLevel::Trace => tracing::Level::TRACE,
     };
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
+        .buffered_lines_limit(LOG_LINES)
+        .finish(std::io::stderr());
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(writer);
     match format {
         LogFormat::Text => {
             let colors = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -145,6 +158,7 @@ pub(super) fn init_log(level: LogLevel, format: LogFormat) {
         }
         LogFormat::Json => log.json().init(),
     }
+    guard
 }
 
 /// Raises the soft limit on descriptors to the hard one, and gives it.

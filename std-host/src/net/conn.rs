@@ -24,7 +24,7 @@ const REPLY_ROOM: usize = 8 * 1024;
 /// system call; larger ones go to the kernel from where they stand.
 const COPY_LIMIT: usize = 8 * 1024;
 
-/// Input that each connection may keep, whatever the budget.
+/// Input, and output before the latest reply, that each connection may keep whatever the budget.
 const ALWAYS_KEPT: usize = 4 * 1024;
 
 /// Output that one connection may have waiting here beside what the kernel holds: an echo of
@@ -82,9 +82,10 @@ impl Conn {
         }
     }
 
-    /// The stream, to register it.
-    pub const fn stream_mut(&mut self) -> &mut TcpStream {
-        &mut self.stream
+    /// The stream, to reset it.
+    #[must_use]
+    pub const fn stream(&self) -> &TcpStream {
+        &self.stream
     }
 
     /// The kernel has news, the peer's FIN among them or not: the next turn reads.
@@ -285,7 +286,7 @@ impl<'a> TcpSocket<'a> {
     }
 
     /// Moves what is left in the write buffer to the connection's backlog. It is kept even when the
-    /// budget is spent, for a reply must not be torn; it is one reply then.
+    /// budget is spent, for a reply must not be torn; it is little then.
     fn spill_write_buffer(&mut self) {
         if self.io.write_len > 0 {
             let backlog = self.conn.backlog.get_or_insert_default();
@@ -342,6 +343,7 @@ impl<'a> TcpSocket<'a> {
         direct + self.spill_readable(len - direct)
     }
 
+    /// When what was received counts as a proof of life.
     fn arrival(&self) -> Instant {
         if !self.late {
             return self.now;
@@ -375,10 +377,10 @@ impl Socket for TcpSocket<'_> {
         if self.conn.end == End::Failed || self.conn.finished || self.conn.is_blocked() {
             return 0;
         }
-        // Over the budget a reply goes out before the next one is written: what the kernel does not
-        // take of it is kept whole, and must not be a buffer full for each of many connections.
+        // Replies that the kernel does not take are kept whole. Over the budget that must not be a
+        // buffer full for each of many connections.
         let is_full = self.io.write.len() - self.io.write_len < REPLY_ROOM;
-        if is_full || (self.io.write_len > 0 && self.io.is_short()) {
+        if is_full || (self.io.write_len > ALWAYS_KEPT && self.io.is_short()) {
             self.flush();
             if self.conn.is_blocked() || self.conn.end == End::Failed {
                 return 0;

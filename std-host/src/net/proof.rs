@@ -10,7 +10,8 @@ use mio::net::TcpStream;
 pub struct TcpState {
     /// Since the last byte of data came in.
     pub since_received: Duration,
-    /// Since the last segment with an acknowledgement came in.
+    /// Since an acknowledgement last made progress, as far as the kernel tells; else since the last
+    /// segment came in. Never more than it is.
     pub since_acknowledged: Duration,
     /// Bytes that the peer has acknowledged so far.
     pub acknowledged: u64,
@@ -49,12 +50,20 @@ impl TcpState {
             |at: usize| u32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
         let (unacked, not_sent) = (word(24), word(144));
         let acknowledged = u64::from_ne_bytes(info[120..128].try_into().ok()?);
+        let retransmit = Duration::from_micros(word(8).into());
         // The kernel counts in jiffies, so an age may be one of them too old: no one is to be
         // judged early for that.
         let age = |at: usize| Duration::from_millis(word(at).into()).saturating_sub(jiffy());
+        let mut since_acknowledged = age(56);
+        if unacked == 0 && not_sent > 0 {
+            // The peer's window is shut. Its answers to probes, and what it goes on sending, carry
+            // acknowledgements of nothing new: the last that did came for the last data sent, which
+            // would have been sent again if it had taken longer than this.
+            since_acknowledged = since_acknowledged.max(age(44).saturating_sub(retransmit));
+        }
         Some(Self {
             since_received: age(52),
-            since_acknowledged: age(56),
+            since_acknowledged,
             acknowledged,
             owed: unacked > 0 || not_sent > 0,
         })

@@ -43,7 +43,11 @@ impl HostApp {
                 self.lists.insert(id, text);
                 List::Frozen(len)
             }
-            None => List::TooLong,
+            None => {
+                // There is nothing to read, so nobody will say when it has been read.
+                self.release_list(id);
+                List::TooLong
+            }
         };
         Reply::List(list)
     }
@@ -241,6 +245,66 @@ impl App for HostApp {
                 silence: to_std(closed.silence),
                 overdue: closed.overdue.map(to_std),
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicUsize;
+
+    use pulsegate_core::protocol::IocpConfig;
+
+    use super::super::list::Line;
+    use super::super::presence::Presence;
+    use super::super::{Settings, Shared};
+    use super::*;
+    use crate::clock::Clock;
+    use crate::users::{Checker, UserDb};
+
+    fn app() -> HostApp {
+        let settings = Settings {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            shards: 1,
+            max_sessions: 1,
+            backlog_bytes: 0,
+            tick: std::time::Duration::from_millis(100),
+            evict: true,
+            devices_list: false,
+            protocol: IocpConfig::default(),
+        };
+        let shared = Shared {
+            settings,
+            clock: Clock::new(),
+            sessions: AtomicUsize::new(0),
+            inboxes: Vec::new(),
+            users: UserDb::in_memory([]).unwrap(),
+            checker: Checker::new().unwrap(),
+            throttle: Mutex::new(Throttle::default()),
+            presence: Presence::default(),
+            lists: Line::default(),
+            observer: None,
+        };
+        HostApp::new(0, Arc::new(shared))
+    }
+
+    fn enter(app: &mut HostApp, id: SessionId, name: &str, login_policy: LoginPolicy) {
+        let user = Arc::new(User { name: name.into(), role: Role::Device, login_policy });
+        let login = HostApp::admit(&app.shared, 0, id, user);
+        assert!(matches!(login, Login::Accepted(_)), "{name}");
+        app.entering(id, &Reply::Login(login));
+    }
+
+    #[test]
+    fn who_logs_in_again_as_somebody_else_leaves_the_first_place() {
+        let mut app = app();
+        let (one, other) = (SessionId::from_bits(1), SessionId::from_bits(2));
+        for second in [LoginPolicy::Refuse, LoginPolicy::Allow] {
+            enter(&mut app, one, "meter", LoginPolicy::Refuse);
+            enter(&mut app, one, "camera", second);
+            enter(&mut app, other, "meter", LoginPolicy::Refuse);
+            enter(&mut app, other, "tracker", LoginPolicy::Allow);
         }
     }
 }

@@ -120,6 +120,7 @@ impl Line {
 /// sends the text to the asker's shard.
 pub(super) fn gather(shared: &Arc<Shared>, asker: Asker, page: Page, own: Vec<FrozenRow>) {
     let weak = Arc::downgrade(shared);
+    let for_failure = weak.clone();
     let done: Done = Box::new(move |rows| {
         // On a thread of its own: writing tens of thousands of rows takes milliseconds, in which
         // a shard would serve nobody. There is one at a time.
@@ -131,6 +132,10 @@ pub(super) fn gather(shared: &Arc<Shared>, asker: Asker, page: Page, own: Vec<Fr
         };
         if let Err(error) = std::thread::Builder::new().name("client-list".into()).spawn(write) {
             tracing::error!(%error, "no thread for a client list");
+            if let Some(shared) = for_failure.upgrade() {
+                let message = Message::List { id: asker.id, job: asker.job, text: None };
+                shared.inboxes[asker.shard].send(message);
+            }
         }
     });
     let gather = Gather::new(shared.inboxes.len(), done);

@@ -67,6 +67,14 @@ pub(super) fn queue() -> io::Result<(Poll, Waker)> {
     Ok((poll, waker))
 }
 
+/// A connection and the session that it belongs to.
+struct Place {
+    id: SessionId,
+    conn: Conn,
+    /// It stands on the list of those that asked for more turns.
+    ready: bool,
+}
+
 pub(super) struct Shard {
     index: usize,
     shared: Arc<Shared>,
@@ -78,12 +86,14 @@ pub(super) struct Shard {
     /// Connections for which the other shards are asked to make room.
     waiting: VecDeque<(TcpStream, SocketAddr)>,
     server: Server<Iocp<HostApp>, Boxed<Iocp<HostApp>>>,
-    conns: Vec<Option<(SessionId, Conn)>>,
+    conns: Vec<Option<Place>>,
     io: IoBuffers,
-    /// Sessions that asked for more turns.
+    /// Sessions that asked for more turns, each at most once.
     ready: Vec<SessionId>,
+    /// Memory for the next such list.
+    spare: Vec<SessionId>,
     now: Instant,
-    /// The shard has stood still for longer than it meant to.
+    /// The last turn was so long ago that bytes may have waited.
     late: bool,
     stopping_until: Option<Instant>,
     stats: Arc<ShardStats>,
@@ -121,6 +131,7 @@ impl Shard {
             waiting: VecDeque::new(),
             conns: Vec::with_capacity(capacity),
             ready: Vec::new(),
+            spare: Vec::new(),
             now,
             late: false,
             stopping_until: None,
@@ -139,7 +150,7 @@ impl Shard {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
-            self.notice_time(timeout, events.iter().count());
+            self.notice_time(events.iter().count());
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept_pending = true,
@@ -150,9 +161,7 @@ impl Shard {
                     }
                 }
             }
-            for id in std::mem::take(&mut self.ready) {
-                self.drive(id);
-            }
+            self.drive_ready();
             self.read_inbox();
             if self.accept_pending {
                 self.accept();
@@ -160,6 +169,10 @@ impl Shard {
             self.sweep();
             self.publish();
             if self.is_stopped() {
+                // An orderly end would tell them that they have everything.
+                for place in self.conns.iter().flatten() {
+                    abort(place.conn.stream());
+                }
                 self.publish_now();
                 return Ok(());
             }
@@ -182,33 +195,40 @@ impl Shard {
         Some(to_std(next.saturating_duration_since(self.shared.clock.now())))
     }
 
-    /// Takes the time for this turn, and notices when the thread or the whole process stood still:
-    /// then bytes may have waited for long, and the kernel knows when they came.
-    fn notice_time(&mut self, slept: Option<Duration>, events: usize) {
+    /// Takes the time for this turn, and notices when the last one was long ago. Then the thread has
+    /// slept, or stood still together with the whole process, which looks the same from here: bytes
+    /// may have waited, and the kernel is asked when they came. A busy shard never asks.
+    fn notice_time(&mut self, events: usize) {
         let now = self.shared.clock.now();
-        let meant = slept.unwrap_or(Duration::MAX);
         let stood = to_std(now.saturating_duration_since(self.now));
         // A full batch means that there are more, which have waited just as long.
-        self.late = stood > meant.saturating_add(self.shared.settings.tick)
-            || (self.late && events == EVENTS);
+        self.late = stood > self.shared.settings.tick || (self.late && events == EVENTS);
         self.now = now;
     }
 
     fn socket_ready(&mut self, id: SessionId, fin: bool) {
-        if let Some(Some((current, conn))) = self.conns.get_mut(id.index())
-            && *current == id
-        {
-            conn.wake(fin);
+        let Some(place) = place(&mut self.conns, id) else { return };
+        place.conn.wake(fin);
+        // Its turn comes below: news must not give it more turns than the others have.
+        if !place.ready {
             self.drive(id);
         }
     }
 
-    fn drive(&mut self, id: SessionId) {
-        let Some(Some((current, conn))) = self.conns.get_mut(id.index()) else { return };
-        if *current != id {
-            return;
+    fn drive_ready(&mut self) {
+        let mut ready = std::mem::replace(&mut self.ready, std::mem::take(&mut self.spare));
+        for id in ready.drain(..) {
+            if let Some(place) = place(&mut self.conns, id) {
+                place.ready = false;
+                self.drive(id);
+            }
         }
-        let mut socket = TcpSocket::begin_turn(conn, &mut self.io, self.now, self.late);
+        self.spare = ready;
+    }
+
+    fn drive(&mut self, id: SessionId) {
+        let Some(place) = place(&mut self.conns, id) else { return };
+        let mut socket = TcpSocket::begin_turn(&mut place.conn, &mut self.io, self.now, self.late);
         let wants = self.server.drive(self.now, id, &mut socket, TURN_BUDGET);
         socket.end_turn();
         self.obey(id, wants);
@@ -216,25 +236,29 @@ impl Shard {
 
     fn obey(&mut self, id: SessionId, wants: Wants) {
         match wants {
-            Wants::More => self.ready.push(id),
-            Wants::Output => {
-                // What is waited for may have come with this very turn's flush.
-                let open = self.conns.get(id.index()).and_then(Option::as_ref);
-                if open.is_some_and(|(_, conn)| !conn.is_blocked()) {
+            Wants::More | Wants::Output => {
+                let Some(place) = place(&mut self.conns, id) else { return };
+                // Room for output may have come with this very turn's flush.
+                let is_ready = wants == Wants::More || !place.conn.is_blocked();
+                if is_ready && !std::mem::replace(&mut place.ready, true) {
                     self.ready.push(id);
                 }
             }
             Wants::Input | Wants::App => {}
-            Wants::Nothing(_) => self.drop_conn(id),
+            Wants::Nothing(_) => {
+                if self.drop_conn(id) {
+                    self.give_place_back();
+                }
+            }
         }
     }
 
-    fn drop_conn(&mut self, id: SessionId) {
-        let Some(place) = self.conns.get_mut(id.index()) else { return };
-        if let Some((_, mut conn)) = place.take_if(|(current, _)| *current == id) {
-            self.io.reclaim(&mut conn);
-            self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
-        }
+    /// Closes the connection of a session that has ended, if it is still there.
+    fn drop_conn(&mut self, id: SessionId) -> bool {
+        let Some(place) = self.conns.get_mut(id.index()) else { return false };
+        let Some(mut place) = place.take_if(|place| place.id == id) else { return false };
+        self.io.reclaim(&mut place.conn);
+        true
     }
 
     fn read_inbox(&mut self) {
@@ -329,8 +353,7 @@ impl Shard {
     /// Ends this shard's oldest newcomer, and keeps its place counted for another connection.
     fn evict_for_another(&mut self) -> bool {
         let Some(evicted) = self.server.evict(self.now) else { return false };
-        // Counted before it is free, so that nobody gets between.
-        self.shared.sessions.fetch_add(1, Ordering::Relaxed);
+        // Its place is handed over and never free in between.
         self.abort_conn(evicted);
         true
     }
@@ -343,6 +366,7 @@ impl Shard {
                 Ok(admission) => {
                     if let Some(evicted) = admission.evicted {
                         self.abort_conn(evicted);
+                        self.give_place_back();
                     }
                     self.install(admission.id, stream);
                     return;
@@ -351,10 +375,14 @@ impl Shard {
             },
             Err(_) => None,
         };
-        self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.give_place_back();
         if let Some(refused) = refused {
             self.refuse(&stream, remote, refused);
         }
+    }
+
+    fn give_place_back(&self) {
+        self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn refuse(&self, stream: &TcpStream, remote: SocketAddr, refused: Refused) {
@@ -385,9 +413,7 @@ impl Shard {
         match self.waiting.pop_front() {
             Some((stream, remote)) if found => self.take_in(stream, remote),
             Some((stream, remote)) => self.refuse(&stream, remote, Refused::Full),
-            None if found => {
-                self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
-            }
+            None if found => self.give_place_back(),
             None => {}
         }
     }
@@ -402,13 +428,14 @@ impl Shard {
         if self.conns.len() <= id.index() {
             self.conns.resize_with(id.index() + 1, || None);
         }
-        self.conns[id.index()] = Some((id, conn));
+        self.conns[id.index()] = Some(Place { id, conn, ready: false });
         self.drive(id);
     }
 
+    /// Resets the connection of a session that was evicted; its place is the caller's.
     fn abort_conn(&mut self, id: SessionId) {
-        if let Some(Some((_, conn))) = self.conns.get_mut(id.index()) {
-            abort(conn.stream_mut());
+        if let Some(place) = place(&mut self.conns, id) {
+            abort(place.conn.stream());
         }
         self.drop_conn(id);
     }
@@ -416,13 +443,10 @@ impl Shard {
     fn sweep(&mut self) {
         let mut looks = LOOKS_PER_TURN;
         while let Some(id) = self.server.due(self.now, &mut looks) {
-            let Some(Some((current, conn))) = self.conns.get_mut(id.index()) else { continue };
-            if *current != id {
-                continue;
-            }
+            let Some(place) = place(&mut self.conns, id) else { continue };
             // Whether its bytes have been announced or not, they count.
-            conn.wake(false);
-            let mut socket = TcpSocket::begin_turn(conn, &mut self.io, self.now, true);
+            place.conn.wake(false);
+            let mut socket = TcpSocket::begin_turn(&mut place.conn, &mut self.io, self.now, true);
             let wants = self.server.judge(self.now, id, &mut socket, TURN_BUDGET);
             socket.end_turn();
             self.obey(id, wants);
@@ -456,6 +480,11 @@ impl Shard {
         self.published_at = self.now;
         self.stats.publish(&self.server);
     }
+}
+
+/// The place of a session; nothing for one that has ended, whoever has its slot now.
+fn place(conns: &mut [Option<Place>], id: SessionId) -> Option<&mut Place> {
+    conns.get_mut(id.index())?.as_mut().filter(|place| place.id == id)
 }
 
 /// The way into a shard.
