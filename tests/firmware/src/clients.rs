@@ -21,6 +21,9 @@ const IDLE: Duration = Duration::from_secs(60);
 const FLAG: Duration = Duration::from_secs(6);
 /// Long enough for a silent session to be swept.
 const WHOLE: Duration = Duration::from_secs(66);
+/// Between two connects: the emulator's port forwarding lets one connection wait to be accepted, and the host drops what
+/// comes on top, to be repeated seconds later.
+const GAP: Duration = Duration::from_millis(100);
 const STACK_TO_SPARE: usize = 4096;
 
 /// Runs them all and reads the log.
@@ -30,18 +33,23 @@ pub(crate) fn run(qemu: &mut Qemu) -> Result<()> {
     thread::scope(|scope| {
         let mut threads = Vec::new();
         for number in 0..BEATING {
+            thread::sleep(GAP);
             threads.push(scope.spawn(move || beat(server, number, end)));
         }
         for _ in 0..SILENT {
+            thread::sleep(GAP);
             threads.push(scope.spawn(move || silent(server, &login("meter"), IDLE)));
         }
         for _ in 0..FLAGLESS {
+            thread::sleep(GAP);
             threads.push(scope.spawn(move || silent(server, &[], FLAG)));
         }
         for _ in 0..STUCK {
+            thread::sleep(GAP);
             threads.push(scope.spawn(move || stuck(server, end)));
         }
         for _ in 0..BREAKING_OFF {
+            thread::sleep(GAP);
             threads.push(scope.spawn(move || break_off(server, end)));
         }
         for thread in threads {

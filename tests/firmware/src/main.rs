@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use pulsegate_conformance::tcp::TcpTarget;
 use pulsegate_conformance::{Limits, Options, Target, run_parallel};
@@ -107,7 +107,8 @@ fn conformance(root: &Path, image: &Path) -> Result<()> {
 
 fn two_dozen(root: &Path, image: &Path) -> Result<()> {
     let mut qemu = Qemu::start(root, image)?;
-    clients::run(&mut qemu)
+    let result = clients::run(&mut qemu);
+    result.with_context(|| format!("its log:\n{}", qemu.log().join("\n")))
 }
 
 /// Sees a panic, the reset, and the message at the next start; and what the emulator's build makes of a panic.
