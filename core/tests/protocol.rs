@@ -1,4 +1,5 @@
 //! The IOCPDemo protocol, rule by rule, over sockets in memory.
+#![allow(clippy::unwrap_used)] // A test's way to fail.
 
 mod common;
 

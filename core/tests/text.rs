@@ -1,4 +1,5 @@
 //! Command texts, replies, digests, moments, the client list.
+#![allow(clippy::unwrap_used)] // A test's way to fail.
 
 use embassy_time::Instant;
 use proptest::prelude::*;
