@@ -1,5 +1,6 @@
 //! What the core costs: `cargo bench -p pulsegate-core`. Under a minute as it stands; criterion's
 //! own options give more precision.
+#![allow(clippy::unwrap_used)] // A test's way to fail.
 
 use std::hint::black_box;
 use std::time::Duration as StdDuration;

@@ -1,4 +1,5 @@
 //! The decoder against any split of any stream.
+#![allow(clippy::unwrap_used)] // A test's way to fail.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,4 +1,5 @@
 //! Deadlines, eviction and stale handles, through the whole server.
+#![allow(clippy::unwrap_used)] // A test's way to fail.
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The sweep against a model that scans everything.
+#![allow(clippy::unwrap_used)] // A test's way to fail.
 
 use std::collections::HashMap;
 
