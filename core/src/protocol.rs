@@ -15,6 +15,7 @@ use crate::command::Code;
 use crate::frame::{Decoder, HEADER_LEN, Step as FrameStep};
 use crate::roster::Row;
 use crate::server::{CloseReason, Closed, Context, Protocol, Session, Step, SurveyContext, Timers};
+use crate::session::saturating;
 use crate::socket::{End, Socket};
 use crate::table::SessionId;
 pub use config::{Flag, IocpConfig};
@@ -27,12 +28,16 @@ enum Pending<U> {
     /// The application's answer; the command stays unconsumed until it is there.
     Asked,
     Login(Login<U>),
-    List(List),
+    /// This much of a frozen list is ready to be sent.
+    Frozen(u32),
+    /// There is no list, for a reason that the peer is told.
+    NoList(&'static str),
+    /// The list is free to be asked for again.
+    Retry,
     /// A frozen list is on its way out.
     Streaming {
         sent: u32,
         len: u32,
-        moved_at: Instant,
     },
 }
 
@@ -238,7 +243,7 @@ impl<A: App> Iocp<A> {
                 }
             }
             Then::Stream(len) => {
-                state.pending = Pending::Streaming { sent: 0, len, moved_at: cx.now };
+                state.pending = Pending::Streaming { sent: 0, len };
                 cx.changed = true;
                 Flow::Go
             }
@@ -278,7 +283,7 @@ impl<A: App> Iocp<A> {
         state: &mut State<A::User>,
         socket: &mut S,
     ) -> Flow {
-        let Pending::Streaming { sent, len, moved_at } = &mut state.pending else {
+        let Pending::Streaming { sent, len } = &mut state.pending else {
             return Flow::Go;
         };
         while *sent < *len {
@@ -297,7 +302,7 @@ impl<A: App> Iocp<A> {
             socket.write(piece.get(..filled).unwrap_or_default());
             // At most `len`, which is a u32.
             *sent += filled as u32;
-            *moved_at = cx.now;
+            // The reader's patience begins anew.
             cx.changed = true;
             cx.budget = cx.budget.saturating_sub(filled);
         }
@@ -339,11 +344,9 @@ impl<A: App> Protocol for Iocp<A> {
         }
     }
 
-    fn timers(&self, state: &Self::State, connected_at: Instant) -> Timers {
+    fn timers(&self, state: &Self::State, connected_at: Instant, now: Instant) -> Timers {
         let config = &self.config;
-        let fixed = |after: Duration, reason| {
-            Some((connected_at.checked_add(after).unwrap_or(Instant::MAX), reason))
-        };
+        let fixed = |after: Duration, reason| Some((saturating(connected_at, after), reason));
         let silence = match state.flag {
             None => {
                 let fixed = fixed(config.flag_timeout, CloseReason::NoFlag);
@@ -353,10 +356,10 @@ impl<A: App> Protocol for Iocp<A> {
             Some(_) => Some(config.control_idle),
         };
         let fixed = match (&state.pending, config.login_timeout) {
-            (Pending::Streaming { moved_at, .. }, _) => Some((
-                moved_at.checked_add(config.list_timeout).unwrap_or(Instant::MAX),
-                CloseReason::SlowReader,
-            )),
+            // While a list is on its way, the state changes when some of it has moved.
+            (Pending::Streaming { .. }, _) => {
+                Some((saturating(now, config.list_timeout), CloseReason::SlowReader))
+            }
             // An answered login is in time, even if its reply has to wait for room.
             (Pending::Login(_), _) => None,
             (_, Some(after)) if state.user.is_none() && state.flag == Some(Flag::Control) => {
@@ -391,7 +394,10 @@ impl<A: App> Protocol for Iocp<A> {
     fn answer(&mut self, state: &mut Self::State, answer: Self::Answer) {
         state.pending = match answer {
             Reply::Login(login) => Pending::Login(login),
-            Reply::List(list) => Pending::List(list),
+            Reply::List(List::Frozen(len)) => Pending::Frozen(len),
+            Reply::List(List::TooLong) => Pending::NoList(control::TOO_LONG),
+            Reply::List(List::Failed(why)) => Pending::NoList(why),
+            Reply::List(List::Retry) => Pending::Retry,
         };
     }
 
@@ -435,9 +441,11 @@ impl<A: App> Protocol for Iocp<A> {
     fn closed(&mut self, closed: &Closed<Self>, state: &mut Self::State) {
         match state.pending {
             // A question for the list may stand in line; releasing what one does not hold is harmless.
-            Pending::Asked | Pending::List(_) | Pending::Streaming { .. } => {
-                self.app.release_list(closed.id);
-            }
+            Pending::Asked
+            | Pending::Frozen(_)
+            | Pending::NoList(_)
+            | Pending::Retry
+            | Pending::Streaming { .. } => self.app.release_list(closed.id),
             Pending::Nothing | Pending::Login(_) => {}
         }
         self.app.closed(closed);

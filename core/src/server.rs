@@ -9,7 +9,7 @@ use embassy_time::{Duration, Instant};
 use crate::fmt::debug;
 use crate::list::{self, Head, Link, Links};
 pub use crate::session::{CloseReason, Session, Timers};
-use crate::session::{Patience, Phase, saturating};
+use crate::session::{Phase, saturating};
 use crate::socket::{End, Socket};
 use crate::sweep::Sweep;
 use crate::table::{SessionId, Slot, Table};
@@ -162,8 +162,8 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
         }
         let evicted = if self.table.is_full() { self.evict(now) } else { None };
         let state = self.protocol.open(now);
-        let timers = self.protocol.timers(&state, now);
-        let session = Session {
+        let timers = self.protocol.timers(&state, now, now);
+        let mut session = Session {
             timer: Link::UNLINKED,
             newcomer: Link::UNLINKED,
             local,
@@ -172,12 +172,12 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
             last_active: now,
             received: 0,
             sent: 0,
-            patience: Patience::From(now),
-            deadlines: timers.into(),
+            fixed: Instant::MAX,
             job: 0,
-            phase: Phase::Open,
+            phase: Phase::open(now),
             state,
         };
+        session.set_timers(timers);
         let Ok(id) = self.table.insert(session) else {
             self.counters.refused += 1;
             return Err(Refused::Full);
@@ -213,7 +213,7 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
         let Some(session) = self.table.get_mut(id) else {
             return Wants::Nothing(CloseReason::PeerClosed);
         };
-        if session.phase != Phase::Open {
+        if session.ending().is_some() {
             return self.drive_ending(now, id, socket);
         }
         let mut cx = Context {
@@ -288,7 +288,7 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
         let Some(session) = self.table.get_mut(id).filter(|session| !session.is_waiting()) else {
             return;
         };
-        session.deadlines = self.protocol.timers(&session.state, session.connected_at).into();
+        session.set_timers(self.protocol.timers(&session.state, session.connected_at, now));
         self.sweep.arm(now, &mut self.table, id);
     }
 
@@ -297,7 +297,7 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
         let Some(session) = self.table.get(id) else {
             return;
         };
-        let newcomer = session.phase == Phase::Open && self.protocol.is_newcomer(&session.state);
+        let newcomer = session.ending().is_none() && self.protocol.is_newcomer(&session.state);
         if newcomer == session.newcomer.is_linked() {
             return;
         }
@@ -322,8 +322,7 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
         if let Some(session) = self.table.get_mut(id).filter(|session| !session.is_waiting()) {
             // How long the peer has been silent is known only now: the answer comes without a socket.
             session.take_proof(now, socket);
-            session.stop_clock(now);
-            session.deadlines = Timers::at(limit, CloseReason::AppTimeout).into();
+            session.stop_clock(now, limit);
             self.sweep.arm(now, &mut self.table, id);
         }
         Wants::App
@@ -383,7 +382,7 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
         let Some(session) = self.table.get_mut(id) else {
             return wants;
         };
-        if session.phase == Phase::Open && !session.is_waiting() {
+        if matches!(session.phase, Phase::Open { .. }) {
             session.take_proof(now, socket);
         }
         match session.expiry() {

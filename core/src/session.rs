@@ -105,7 +105,8 @@ pub struct Timers {
     /// A moment that activity does not move, and the reason it stands for.
     pub fixed: Option<(Instant, CloseReason)>,
     /// The longest silence; counted from the last proof of life. The reason is
-    /// [`CloseReason::Idle`].
+    /// [`CloseReason::Idle`]. Kept in whole milliseconds, rounded up; one of 49 days and more never
+    /// ends.
     pub silence: Option<Duration>,
 }
 
@@ -120,42 +121,60 @@ impl Timers {
     }
 }
 
-/// The same without the room that options take: there is one for each session, and the end of
-/// time never comes.
+/// A longest silence in milliseconds: there is one for each session, and half the room will do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Deadlines {
-    fixed: Instant,
-    silence: Duration,
-    fixed_reason: CloseReason,
-}
+pub(crate) struct Silence(u32);
 
-impl From<Timers> for Deadlines {
-    fn from(timers: Timers) -> Self {
-        let (fixed, fixed_reason) = timers.fixed.unwrap_or((Instant::MAX, CloseReason::Idle));
-        Self { fixed, silence: timers.silence.unwrap_or(Duration::MAX), fixed_reason }
+impl Silence {
+    const UNLIMITED: Silence = Silence(u32::MAX);
+
+    /// When a silence that began at `since` has lasted too long.
+    fn end(self, since: Instant) -> Instant {
+        if self == Self::UNLIMITED {
+            return Instant::MAX;
+        }
+        saturating(since, Duration::from_millis(self.0.into()))
     }
 }
 
-/// The clock of a session's silence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
-    /// Silence counts from here at the earliest.
-    From(Instant),
-    /// The application keeps the session waiting; so much silence had gone by before.
-    Stopped { spent: Duration },
+impl From<Duration> for Silence {
+    fn from(span: Duration) -> Self {
+        // Compared first, for the conversion of the longest spans overflows.
+        if span >= Duration::from_millis(u32::MAX.into()) {
+            return Self::UNLIMITED;
+        }
+        let ms = span.as_millis();
+        // Nobody is ended early.
+        let ms = ms + u64::from(Duration::from_millis(ms) < span);
+        Self(u32::try_from(ms).unwrap_or(u32::MAX))
+    }
 }
 
-/// How far the end of a connection has come.
+/// How far a connection has come, and what its patience depends on there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    Open,
+    /// The protocol is spoken.
+    Open {
+        /// Silence counts from here at the earliest.
+        since: Instant,
+        silence: Silence,
+        /// What the session's fixed moment stands for.
+        fixed_reason: CloseReason,
+    },
+    /// The application keeps the session waiting, and the peer's clock stands still; so much
+    /// silence had gone by before. The fixed moment is the application's.
+    Waiting { spent: Duration },
     /// Output is being flushed; the FIN follows it.
     Flushing(CloseReason),
     /// The FIN is out; input is read and thrown away, so that no RST overtakes the last reply.
-    Lingering {
-        reason: CloseReason,
-        discarded: u32,
-    },
+    Lingering { reason: CloseReason, discarded: u32 },
+}
+
+impl Phase {
+    /// Without any deadline yet.
+    pub(crate) const fn open(since: Instant) -> Self {
+        Self::Open { since, silence: Silence::UNLIMITED, fixed_reason: CloseReason::Idle }
+    }
 }
 
 /// One connection in the server's table.
@@ -167,10 +186,11 @@ pub struct Session<P: Protocol> {
     pub(crate) remote: P::Address,
     pub(crate) connected_at: Instant,
     pub(crate) last_active: Instant,
-    pub(crate) patience: Patience,
     pub(crate) received: u64,
     pub(crate) sent: u64,
-    pub(crate) deadlines: Deadlines,
+    /// The moment of the deadline that activity does not move; the end of time never comes. What
+    /// it stands for is the phase's.
+    pub(crate) fixed: Instant,
     pub(crate) job: u32,
     pub(crate) phase: Phase,
     pub(crate) state: P::State,
@@ -209,27 +229,40 @@ impl<P: Protocol> Session<P> {
     }
 
     pub(crate) const fn is_waiting(&self) -> bool {
-        matches!(self.patience, Patience::Stopped { .. })
+        matches!(self.phase, Phase::Waiting { .. })
     }
 
-    /// From when on the session's silence counts.
-    fn silent_since(&self) -> Instant {
-        match self.patience {
-            Patience::From(at) => self.last_active.max(at),
-            Patience::Stopped { .. } => self.last_active,
+    /// Why the session is ending, if it is.
+    pub(crate) const fn ending(&self) -> Option<CloseReason> {
+        match self.phase {
+            Phase::Open { .. } | Phase::Waiting { .. } => None,
+            Phase::Flushing(reason) | Phase::Lingering { reason, .. } => Some(reason),
         }
     }
 
-    /// The application keeps the session waiting from now on.
-    pub(crate) fn stop_clock(&mut self, now: Instant) {
-        let spent = now.saturating_duration_since(self.silent_since());
-        self.patience = Patience::Stopped { spent };
+    /// Takes over the protocol's deadlines, which count while it is spoken.
+    pub(crate) fn set_timers(&mut self, timers: Timers) {
+        if let Phase::Open { silence, fixed_reason, .. } = &mut self.phase {
+            (self.fixed, *fixed_reason) = timers.fixed.unwrap_or((Instant::MAX, CloseReason::Idle));
+            *silence = timers.silence.map_or(Silence::UNLIMITED, Silence::from);
+        }
     }
 
-    /// The application has answered: as much silence has gone by as when it was asked.
+    /// The application keeps the session waiting from now on, until `limit` at the latest.
+    pub(crate) fn stop_clock(&mut self, now: Instant, limit: Instant) {
+        if let Phase::Open { since, .. } = self.phase {
+            let spent = now.saturating_duration_since(self.last_active.max(since));
+            self.phase = Phase::Waiting { spent };
+            self.fixed = limit;
+        }
+    }
+
+    /// The application has answered: as much silence has gone by as when it was asked. The
+    /// protocol's deadlines are to be set anew.
     pub(crate) fn start_clock(&mut self, now: Instant) {
-        if let Patience::Stopped { spent } = self.patience {
-            self.patience = Patience::From(now.checked_sub(spent).unwrap_or(Instant::MIN));
+        if let Phase::Waiting { spent } = self.phase {
+            self.phase = Phase::open(now.checked_sub(spent).unwrap_or(Instant::MIN));
+            self.fixed = Instant::MAX;
         }
     }
 
@@ -245,9 +278,15 @@ impl<P: Protocol> Session<P> {
 
     /// Which deadline is the sooner one, and what it stands for.
     pub(crate) fn expiry(&self) -> Option<(Instant, CloseReason)> {
-        let Deadlines { fixed, silence, fixed_reason } = self.deadlines;
-        let idle = saturating(self.silent_since(), silence);
-        let sooner = if fixed <= idle { (fixed, fixed_reason) } else { (idle, CloseReason::Idle) };
+        let fixed = self.fixed;
+        let sooner = match self.phase {
+            Phase::Open { since, silence, fixed_reason } => {
+                let idle = silence.end(self.last_active.max(since));
+                if fixed <= idle { (fixed, fixed_reason) } else { (idle, CloseReason::Idle) }
+            }
+            Phase::Waiting { .. } => (fixed, CloseReason::AppTimeout),
+            Phase::Flushing(reason) | Phase::Lingering { reason, .. } => (fixed, reason),
+        };
         Some(sooner).filter(|&(at, _)| at < Instant::MAX)
     }
 }

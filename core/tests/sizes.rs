@@ -20,12 +20,12 @@ type Small = Session<Iocp<NullApp<SocketAddrV4, u16>>>;
 
 #[test]
 fn a_session_on_a_host() {
-    assert_eq!((size_of::<Host>(), size_of::<Slot<Host>>()), (216, 224));
+    assert_eq!((size_of::<Host>(), size_of::<Slot<Host>>()), (184, 192));
 }
 
 #[test]
 fn a_session_with_small_addresses_and_users() {
-    assert_eq!((size_of::<Small>(), size_of::<Slot<Small>>()), (160, 168));
+    assert_eq!((size_of::<Small>(), size_of::<Slot<Small>>()), (128, 136));
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Control: login and the client list.
 
-use crate::app::{Answer, App, Digest, Event, List, Login, Page};
+use crate::app::{Answer, App, Digest, Event, Login, Page};
 use crate::command::{Code, Command};
 use crate::server::Step;
 
 use super::exchange::{Exchange, Outcome, Then};
 use super::{Data, Pending, ask};
 
-const TOO_LONG: &str =
+pub(super) const TOO_LONG: &str =
     "the list is over the packet limit; ask for a part of it with Offset= and Limit=";
 
 pub(super) fn serve<A: App>(
@@ -85,22 +85,9 @@ fn get_clients<A: App>(
     let (Ok(offset), Ok(limit)) = (number("Offset", 0), number("Limit", u32::MAX)) else {
         return exchange.fail(name, Code::PARAMETER, "Offset and Limit must be numbers");
     };
-    let list = match &exchange.state.pending {
-        Pending::List(list) => *list,
-        _ => List::Retry,
-    };
-    let message = match list {
-        List::Retry => {
-            // Others wait while a list is frozen, so it is not frozen for one who has no room for it.
-            let outcome = exchange.succeed(name, |reply| reply, Data::Discard, Then::Go);
-            if let Outcome::Wait(_) = outcome {
-                return outcome;
-            }
-            exchange.iocp.page = Page { offset, limit };
-            exchange.state.pending = Pending::Asked;
-            return Outcome::Wait(Step::Survey);
-        }
-        List::Frozen(len) => {
+    let message = match exchange.state.pending {
+        Pending::NoList(why) => why,
+        Pending::Frozen(len) => {
             let id = exchange.cx.id;
             let outcome = exchange.succeed(name, |reply| reply, Data::Discard, Then::Stream(len));
             if let Outcome::Reply { then: Then::Stream(_), .. } | Outcome::Wait(_) = outcome {
@@ -110,8 +97,16 @@ fn get_clients<A: App>(
             exchange.iocp.app.release_list(id);
             TOO_LONG
         }
-        List::TooLong => TOO_LONG,
-        List::Failed(why) => why,
+        _ => {
+            // Others wait while a list is frozen, so it is not frozen for one who has no room for it.
+            let outcome = exchange.succeed(name, |reply| reply, Data::Discard, Then::Go);
+            if let Outcome::Wait(_) = outcome {
+                return outcome;
+            }
+            exchange.iocp.page = Page { offset, limit };
+            exchange.state.pending = Pending::Asked;
+            return Outcome::Wait(Step::Survey);
+        }
     };
     let outcome = exchange.fail(name, Code::UNKNOWN, message);
     if matches!(outcome, Outcome::Reply { .. }) {

@@ -2,7 +2,7 @@
 
 use embassy_time::Instant;
 
-use super::{CloseReason, Closed, Memory, Protocol, Server, Timers, Wants};
+use super::{CloseReason, Closed, Memory, Protocol, Server, Session, Wants};
 use crate::fmt::info;
 use crate::session::{Phase, saturating};
 use crate::socket::{End, Finish, Socket};
@@ -11,13 +11,12 @@ use crate::table::SessionId;
 impl<P: Protocol, M: Memory<P>> Server<P, M> {
     pub(super) fn begin_end(&mut self, now: Instant, id: SessionId, reason: CloseReason) {
         let limit = saturating(now, self.config.flush_timeout);
-        let Some(session) = self.table.get_mut(id).filter(|session| session.phase == Phase::Open)
+        let Some(session) = self.table.get_mut(id).filter(|session| session.ending().is_none())
         else {
             return;
         };
         session.phase = Phase::Flushing(reason);
-        session.start_clock(now);
-        session.deadlines = Timers::at(limit, reason).into();
+        session.fixed = limit;
         self.forget_newcomer(id);
         self.sweep.arm(now, &mut self.table, id);
     }
@@ -42,7 +41,7 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
                 return Wants::Output;
             }
             session.phase = Phase::Lingering { reason, discarded: 0 };
-            session.deadlines = Timers::at(linger, reason).into();
+            session.fixed = linger;
             self.sweep.arm(now, &mut self.table, id);
         }
         let limit = self.config.linger_bytes;
@@ -82,10 +81,8 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
     ) -> Wants {
         let received = socket.progress(now).received;
         socket.abort();
-        let reason = match self.table.get(id).map(|session| session.phase) {
-            Some(Phase::Flushing(first) | Phase::Lingering { reason: first, .. }) => first,
-            _ => reason,
-        };
+        // Of a session that was ending already, the first reason stands.
+        let reason = self.table.get(id).and_then(Session::ending).unwrap_or(reason);
         self.end(now, id, reason, Some(received));
         Wants::Nothing(reason)
     }

@@ -11,7 +11,12 @@ use crate::server::Closed;
 use crate::table::{SessionId, Slot};
 
 /// A session with addresses of 6 bytes and a user of 2, in its slot.
-const _: () = assert!(size_of::<Slot<Session<Iocp<Gateway>>>>() == 160);
+const SLOT: usize = size_of::<Slot<Session<Iocp<Gateway>>>>();
+const _: () = assert!(SLOT == 120);
+
+/// All that a session costs over smoltcp, beside smoltcp's own socket and its buffers.
+#[cfg(feature = "smoltcp")]
+const _: () = assert!(SLOT + size_of::<crate::adapter::smoltcp::PoolSlot>() <= 160);
 
 /// An application that cannot exist, but has types.
 enum Gateway {}
