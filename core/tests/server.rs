@@ -298,3 +298,45 @@ fn a_reader_that_takes_nothing_of_its_list_is_reset() {
     assert_eq!(found[1].0.matches("\r\nItem=").count(), 31);
     assert_eq!(other.room(), 512);
 }
+
+#[test]
+fn a_reader_has_its_time_from_when_it_last_took_something() {
+    let mut server = server(40, IocpConfig::default());
+    for n in 0..30 {
+        let _ = connect(&mut server, at(n), 8);
+    }
+    let (reader, mut peer) = connect(&mut server, at(1_000), 8);
+    say(&mut server, at(1_000), reader, &mut peer, &[login("a"), request("GetClients")].concat());
+    assert_eq!(sleep(&mut server, at(4_000), reader, &mut peer), None);
+    peer.take(100, at(4_000));
+    assert_eq!(server.drive(at(4_000), reader, &mut peer, 4096), Wants::Output);
+    // A turn in which nothing moves gives it no more time.
+    assert_eq!(server.drive(at(8_000), reader, &mut peer, 4096), Wants::Output);
+    let ended = sleep(&mut server, at(20_000), reader, &mut peer);
+    assert_eq!(ended, Some((at(9_000), CloseReason::SlowReader)));
+}
+
+#[test]
+fn a_longest_silence_is_kept_in_milliseconds() {
+    let server_with = |control_idle| {
+        let mut server = server(1, IocpConfig { control_idle, ..IocpConfig::default() });
+        let (id, peer) = connect(&mut server, at(0), 8);
+        (server, id, peer)
+    };
+    let (mut server, id, mut peer) = server_with(Duration::from_micros(1_500_001));
+    let ended = sleep(&mut server, at(9_000), id, &mut peer);
+    assert_eq!(ended, Some((at(1_600), CloseReason::Idle)));
+    // Rounded up, not down.
+    assert_eq!(server.protocol().app().last_overdue, Some(Duration::from_millis(99)));
+
+    let day = 24 * 60 * 60;
+    let (mut server, id, mut peer) = server_with(Duration::from_secs(49 * day));
+    assert_eq!(server.judge(at(49 * day * 1_000 - 1), id, &mut peer, 1), Wants::Input);
+    let wants = server.judge(at(49 * day * 1_000), id, &mut peer, 1);
+    assert_eq!(wants, Wants::Nothing(CloseReason::Idle));
+
+    for forever in [Duration::from_secs(50 * day), Duration::MAX] {
+        let (server, ..) = server_with(forever);
+        assert_eq!(server.poll_at(), None);
+    }
+}

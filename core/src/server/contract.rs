@@ -91,8 +91,8 @@ pub trait Protocol: Sized {
     /// A connection was accepted.
     fn open(&mut self, now: Instant) -> Self::State;
 
-    /// When a session in this state is to be ended. Asked when the session begins, and at `now`,
-    /// when its state has just changed: what counts from the change counts from there.
+    /// When a session in this state is to be ended. Asked when the session begins and whenever its
+    /// state has changed, which is `now`: what counts from the change counts from there.
     fn timers(&self, state: &Self::State, connected_at: Instant, now: Instant) -> Timers;
 
     /// Serves one session as far as socket and budget let it.
