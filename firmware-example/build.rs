@@ -76,7 +76,7 @@ mod plan {
     /// Its place in the pool.
     pub(crate) const POOL_SLOT: usize = 40;
     /// A session's slot in the table.
-    pub(crate) const SESSION: usize = 160;
+    pub(crate) const SESSION: usize = 120;
     /// Its row in the frozen client list.
     pub(crate) const LIST_ROW: usize = 40;
     /// What is there once: two frames, interface and neighbours, the server, the sweep's wheel, ended sessions,

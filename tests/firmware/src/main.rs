@@ -2,6 +2,7 @@
 
 mod clients;
 mod image;
+mod instructions;
 mod qemu;
 mod sizes;
 
@@ -38,6 +39,12 @@ enum What {
     },
     /// The wire cases against the image in QEMU; takes four minutes, for the image has the timeouts it is shipped with
     Conformance,
+    /// Instructions of a heartbeat's round trip, against the recorded figures
+    Instructions {
+        /// Record the figures anew
+        #[arg(long)]
+        record: bool,
+    },
     /// Two dozen clients at once, good and bad
     Clients,
     /// A panic's message outlives the reset
@@ -61,6 +68,10 @@ fn main() -> Result<ExitCode> {
         dhcp(root)?;
     }
     let image = image::build(root, &[])?;
+    if matches!(arguments.what, None | Some(What::Instructions { .. })) {
+        let record = arguments.what == Some(What::Instructions { record: true });
+        instructions::check(root, &image, record)?;
+    }
     // Two gateways: the cases and the clients would take one another's sessions.
     std::thread::scope(|scope| {
         let cases = asked(What::Conformance).then(|| scope.spawn(|| conformance(root, &image)));

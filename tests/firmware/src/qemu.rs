@@ -22,10 +22,16 @@ pub(crate) struct Qemu {
 impl Qemu {
     /// Starts an image and waits until it listens.
     pub(crate) fn start(root: &Path, image: &Path) -> Result<Self> {
+        Self::start_with(root, image, "")
+    }
+
+    /// The same with further arguments for the emulator, separated by spaces.
+    pub(crate) fn start_with(root: &Path, image: &Path, arguments: &str) -> Result<Self> {
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let mut script = Command::new(root.join("firmware-example/run-qemu"))
             .arg(image)
             .env("PORT", address.port().to_string())
+            .env("QEMU_ARGS", arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             // A group of its own, for the emulator and the decoder end with the script.

@@ -19,7 +19,7 @@ const FEATURES: [&str; 1] = ["dhcp"];
 const SHARE_SLACK: u64 = 512;
 
 /// Name and bytes.
-type Figures = BTreeMap<String, u64>;
+pub(crate) type Figures = BTreeMap<String, u64>;
 
 /// Measures, prints, and compares with `sizes.txt`, or writes it.
 pub(crate) fn check(root: &Path, record: bool) -> Result<()> {
@@ -50,7 +50,7 @@ pub(crate) fn check(root: &Path, record: bool) -> Result<()> {
     Ok(())
 }
 
-fn parse(text: &str) -> Result<Figures> {
+pub(crate) fn parse(text: &str) -> Result<Figures> {
     let figure = |line: &str| {
         let (name, bytes) = line.rsplit_once(": ")?;
         Some((name.to_owned(), bytes.parse().ok()?))
@@ -107,21 +107,25 @@ fn shares(image: &Path, code: &[(u64, u64)], figures: &mut Figures) -> Result<()
         .map_err(|error| anyhow::anyhow!("no debug information: {error}"))?;
     for &(begin, size) in code {
         for address in (begin..begin + size).step_by(2) {
-            let mut whose = "others";
-            let mut frames = loader
-                .find_frames(address)
-                .map_err(|error| anyhow::anyhow!("no debug information: {error}"))?;
-            while let Ok(Some(frame)) = frames.next() {
-                whose =
-                    owner(frame.location.and_then(|location| location.file).unwrap_or_default());
-                if whose != LIBRARY {
-                    break;
-                }
-            }
-            *figures.entry(format!("code of {whose}")).or_default() += 2;
+            *figures.entry(format!("code of {}", whose(&loader, address)?)).or_default() += 2;
         }
     }
     Ok(())
+}
+
+/// Whose the instruction at an address is.
+pub(crate) fn whose(loader: &addr2line::Loader, address: u64) -> Result<&'static str> {
+    let mut whose = "others";
+    let mut frames = loader
+        .find_frames(address)
+        .map_err(|error| anyhow::anyhow!("no debug information: {error}"))?;
+    while let Ok(Some(frame)) = frames.next() {
+        whose = owner(frame.location.and_then(|location| location.file).unwrap_or_default());
+        if whose != LIBRARY {
+            break;
+        }
+    }
+    Ok(whose)
 }
 
 const LIBRARY: &str = "Rust's library";
