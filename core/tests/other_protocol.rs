@@ -41,7 +41,7 @@ impl Protocol for Loggers {
         Logger::default()
     }
 
-    fn timers(&self, state: &Logger, connected_at: Instant) -> Timers {
+    fn timers(&self, state: &Logger, connected_at: Instant, _now: Instant) -> Timers {
         match state.serial {
             None => Timers::at(connected_at + Duration::from_secs(3), CloseReason::NoLogin),
             Some(_) => Timers { fixed: None, silence: Some(Duration::from_secs(30)) },
