@@ -108,10 +108,35 @@ fn shares(image: &Path, code: &[(u64, u64)], figures: &mut Figures) -> Result<()
     for &(begin, size) in code {
         for address in (begin..begin + size).step_by(2) {
             *figures.entry(format!("code of {}", whose(&loader, address)?)).or_default() += 2;
+            if let Some(protocol) = protocol(&loader, address)? {
+                *figures.entry(format!("code of pulsegate-core for {protocol}")).or_default() += 2;
+            }
         }
     }
     Ok(())
 }
+
+/// Which protocol an instruction serves alone; what all of them share serves none.
+fn protocol(loader: &addr2line::Loader, address: u64) -> Result<Option<&'static str>> {
+    let mut frames = loader
+        .find_frames(address)
+        .map_err(|error| anyhow::anyhow!("no debug information: {error}"))?;
+    while let Ok(Some(frame)) = frames.next() {
+        let file = frame.location.and_then(|location| location.file).unwrap_or_default();
+        let found = PROTOCOLS.iter().find(|(part, _)| file.contains(part));
+        if let Some((_, protocol)) = found {
+            return Ok(Some(protocol));
+        }
+    }
+    Ok(None)
+}
+
+/// The files of the core that stand for one protocol alone.
+const PROTOCOLS: [(&str, &str); 3] = [
+    ("/core/src/protocol/control.rs", "Control"),
+    ("/core/src/roster.rs", "Control"),
+    ("/core/src/protocol/throughput.rs", "Throughput"),
+];
 
 /// Whose the instruction at an address is.
 pub(crate) fn whose(loader: &addr2line::Loader, address: u64) -> Result<&'static str> {
