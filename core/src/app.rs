@@ -1,11 +1,10 @@
 //! What an application does for the protocol: who may log in, who sees whom, what happens when.
 
-use embassy_time::Instant;
-
 use crate::command::Code;
 use crate::protocol::Flag;
 use crate::roster::Row;
-use crate::server::{Address, Closed, JobId, Protocol};
+pub use crate::server::Ask;
+use crate::server::{Address, Closed, Protocol};
 use crate::table::SessionId;
 
 /// The MD5 digest of a password, as the wire carries it. It is as good as the password.
@@ -32,21 +31,6 @@ impl core::fmt::Debug for Digest {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Digest(..)")
     }
-}
-
-/// A question that is put to the application, and where its answer goes.
-#[derive(Debug, Clone, Copy)]
-pub struct Ask<A> {
-    /// The time of the question.
-    pub now: Instant,
-    /// The session that asks.
-    pub id: SessionId,
-    /// The question's number, for [`Server::complete`](crate::server::Server::complete).
-    pub job: JobId,
-    /// The server's end of the connection.
-    pub local: A,
-    /// The peer's end.
-    pub remote: A,
 }
 
 /// An answer, or the promise of one.

@@ -14,7 +14,7 @@ use crate::app::{Answer, App, Ask, Event, List, Login, Page};
 use crate::command::Code;
 use crate::frame::{Decoder, HEADER_LEN, Step as FrameStep};
 use crate::roster::Row;
-use crate::server::{CloseReason, Closed, Context, Protocol, Session, Step, SurveyContext, Timers};
+use crate::server::{CloseReason, Closed, Context, Protocol, Session, Step, Timers};
 use crate::session::saturating;
 use crate::socket::{End, Socket};
 use crate::table::SessionId;
@@ -403,15 +403,14 @@ impl<A: App> Protocol for Iocp<A> {
 
     fn survey<'a>(
         &mut self,
-        cx: &SurveyContext<Self::Address>,
+        ask: &Ask<Self::Address>,
         sessions: &mut dyn Iterator<Item = (SessionId, &'a Session<Self>)>,
     ) -> Option<Self::Answer>
     where
         Self: 'a,
     {
         let mut rows = sessions.map(|(_, session)| row(session));
-        let ask = Ask { now: cx.now, id: cx.id, job: cx.job, local: cx.local, remote: cx.remote };
-        match self.app.freeze_list(&ask, self.page, &mut rows) {
+        match self.app.freeze_list(ask, self.page, &mut rows) {
             // To ask again at once would be to ask for ever.
             Answer::Now(List::Retry) => Some(Reply::List(List::Failed("the client list is busy"))),
             Answer::Now(list) => Some(Reply::List(list)),

@@ -102,7 +102,7 @@ pub const fn most_text(head: usize) -> u32 {
     if kept > MAX_PACKET as usize { 0 } else { MAX_PACKET - kept as u32 }
 }
 
-/// A row in lent memory.
+/// A row that outlives its session.
 #[derive(Debug, Clone, Copy)]
 pub struct FrozenRow<A, U> {
     local: A,
@@ -114,21 +114,39 @@ pub struct FrozenRow<A, U> {
 }
 
 impl<A: Address, U> FrozenRow<A, U> {
-    fn write<'a>(
-        &'a self,
-        out: &mut impl Write,
-        name: &impl Fn(&'a U) -> &'a str,
-        clock: Clock,
-    ) -> fmt::Result {
-        let row = Row {
+    /// The row as it stood.
+    pub fn row(&self) -> Row<'_, A, U> {
+        Row {
             local: self.local,
             remote: self.remote,
             flag: self.flag,
             user: self.user.as_ref(),
             connected_at: self.connected_at,
             last_active: self.last_active,
-        };
-        row.write(out, self.user.as_ref().map_or("", name), clock)
+        }
+    }
+
+    fn write<'a>(
+        &'a self,
+        out: &mut impl Write,
+        name: &impl Fn(&'a U) -> &'a str,
+        clock: Clock,
+    ) -> fmt::Result {
+        self.row().write(out, self.user.as_ref().map_or("", name), clock)
+    }
+}
+
+impl<A: Address, U: Clone> FrozenRow<A, U> {
+    /// A copy of a row, with a user of its own.
+    pub fn of(row: &Row<'_, A, U>) -> Self {
+        Self {
+            local: row.local,
+            remote: row.remote,
+            flag: row.flag,
+            user: row.user.cloned(),
+            connected_at: row.connected_at,
+            last_active: row.last_active,
+        }
     }
 }
 
@@ -205,14 +223,7 @@ impl<'m, A: Address, U: Clone> Roster<'m, A, U> {
             let Some(place) = places.next() else {
                 return Some(List::TooLong);
             };
-            *place = Some(FrozenRow {
-                local: row.local,
-                remote: row.remote,
-                flag: row.flag,
-                user: row.user.cloned(),
-                connected_at: row.connected_at,
-                last_active: row.last_active,
-            });
+            *place = Some(FrozenRow::of(&row));
         }
         let mut window = Window { skip: 0, buf: &mut [], filled: 0, len: 0 };
         for row in self.rows.iter().flatten() {

@@ -19,7 +19,7 @@ mod ending;
 mod memory;
 mod records;
 
-pub use contract::{Address, Context, JobId, Protocol, Step, SurveyContext};
+pub use contract::{Address, Ask, Context, JobId, Protocol, Step};
 #[cfg(feature = "alloc")]
 pub use memory::Boxed;
 pub use memory::{Lent, Memory, Parts};
@@ -263,8 +263,8 @@ impl<P: Protocol, M: Memory<P>> Server<P, M> {
                     return Wants::Nothing(CloseReason::PeerClosed);
                 };
                 let (local, remote) = (session.local, session.remote);
-                let cx = SurveyContext { now, id, job: JobId(session.job), local, remote };
-                let Some(answer) = self.protocol.survey(&cx, &mut self.table.iter()) else {
+                let ask = Ask { now, id, job: JobId(session.job), local, remote };
+                let Some(answer) = self.protocol.survey(&ask, &mut self.table.iter()) else {
                     return self.wait_for_app(now, id, socket);
                 };
                 if let Some(session) = self.table.get_mut(id) {

@@ -9,8 +9,7 @@ mod common;
 use common::{addr, at, memory};
 use embassy_time::{Duration, Instant};
 use pulsegate_core::server::{
-    CloseReason, Closed, Config, Context, Protocol, Server, Session, Step, SurveyContext, Timers,
-    Wants,
+    Ask, CloseReason, Closed, Config, Context, Protocol, Server, Session, Step, Timers, Wants,
 };
 use pulsegate_core::socket::memory::MemorySocket;
 use pulsegate_core::socket::{End, Socket};
@@ -93,7 +92,7 @@ impl Protocol for Loggers {
 
     fn survey<'a>(
         &mut self,
-        _: &SurveyContext<Self::Address>,
+        _: &Ask<Self::Address>,
         sessions: &mut dyn Iterator<Item = (SessionId, &'a Session<Self>)>,
     ) -> Option<usize>
     where

@@ -42,18 +42,18 @@ pub struct Context<'a, A> {
     pub changed: bool,
 }
 
-/// Who asked for a look at all sessions.
+/// A question that is put to the application, and where its answer goes.
 #[derive(Debug, Clone, Copy)]
-pub struct SurveyContext<A> {
-    /// The time of this call.
+pub struct Ask<A> {
+    /// The time of the question.
     pub now: Instant,
-    /// The session that asked.
+    /// The session that asks.
     pub id: SessionId,
-    /// The number for a question that is put to the application now.
+    /// The question's number, for [`Server::complete`](super::Server::complete).
     pub job: JobId,
-    /// The server's end of that session.
+    /// The server's end of the connection.
     pub local: A,
-    /// Its peer's end.
+    /// The peer's end.
     pub remote: A,
 }
 
@@ -107,10 +107,10 @@ pub trait Protocol: Sized {
     fn answer(&mut self, state: &mut Self::State, answer: Self::Answer);
 
     /// Sees every session, because [`Step::Survey`] was asked for. Gives the answer for the
-    /// asking session, or `None` if the application will answer later under [`SurveyContext::job`].
+    /// asking session, or `None` if the application will answer later under [`Ask::job`].
     fn survey<'a>(
         &mut self,
-        cx: &SurveyContext<Self::Address>,
+        ask: &Ask<Self::Address>,
         sessions: &mut dyn Iterator<Item = (SessionId, &'a Session<Self>)>,
     ) -> Option<Self::Answer>
     where

@@ -7,9 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use embassy_time::Instant;
 use pulsegate_core::app::Page;
-use pulsegate_core::roster::Row;
 use pulsegate_core::server::JobId;
 use pulsegate_core::table::SessionId;
 
@@ -18,39 +16,7 @@ use crate::clock::to_std;
 use crate::users::User;
 
 /// A shard's copy of one session.
-#[derive(Debug, Clone)]
-pub(super) struct FrozenRow {
-    local: SocketAddr,
-    remote: SocketAddr,
-    flag: &'static str,
-    user: Option<Arc<User>>,
-    connected_at: Instant,
-    last_active: Instant,
-}
-
-impl FrozenRow {
-    pub(super) fn of(row: &Row<'_, SocketAddr, Arc<User>>) -> Self {
-        Self {
-            local: row.local,
-            remote: row.remote,
-            flag: row.flag,
-            user: row.user.cloned(),
-            connected_at: row.connected_at,
-            last_active: row.last_active,
-        }
-    }
-
-    fn row(&self) -> Row<'_, SocketAddr, Arc<User>> {
-        Row {
-            local: self.local,
-            remote: self.remote,
-            flag: self.flag,
-            user: self.user.as_ref(),
-            connected_at: self.connected_at,
-            last_active: self.last_active,
-        }
-    }
-}
+pub(super) type FrozenRow = pulsegate_core::roster::FrozenRow<SocketAddr, Arc<User>>;
 
 type Done = Box<dyn FnOnce(Vec<FrozenRow>) + Send>;
 
@@ -150,12 +116,13 @@ pub(super) fn gather(shared: &Arc<Shared>, asker: Asker, page: Page, own: Vec<Fr
 /// The rows of a page as the reply carries them; `None` if that is more than a packet holds.
 fn write(shared: &Shared, mut rows: Vec<FrozenRow>, page: Page) -> Option<Vec<u8>> {
     // Pages of successive requests fit together if the order stays.
-    rows.sort_by_key(|row| (row.connected_at, row.remote));
+    rows.sort_by_key(|frozen| (frozen.row().connected_at, frozen.row().remote));
     let limit = pulsegate_core::frame::MAX_PACKET as usize;
     let mut text = String::new();
-    for row in rows.iter().skip(page.offset as usize).take(page.limit as usize) {
-        let user = row.user.as_ref().map_or("", |user| user.name.as_str());
-        row.row().write(&mut text, user, shared.clock.for_lists()).ok()?;
+    let page = rows.iter().skip(page.offset as usize).take(page.limit as usize);
+    for row in page.map(FrozenRow::row) {
+        let user = row.user.map_or("", |user| user.name.as_str());
+        row.write(&mut text, user, shared.clock.for_lists()).ok()?;
         if text.len() > limit {
             return None;
         }
@@ -197,10 +164,10 @@ pub(super) fn snapshot(shared: &Arc<Shared>) -> Snapshot {
     let clock = shared.clock;
     let done: Done = Box::new(move |frozen| {
         let now = clock.now();
-        let rows = frozen.iter().map(|row| ClientRow {
+        let rows = frozen.iter().map(FrozenRow::row).map(|row| ClientRow {
             remote: row.remote,
             protocol: row.flag,
-            user: row.user.as_ref().map(|user| user.name.clone()),
+            user: row.user.map(|user| user.name.clone()),
             age: to_std(now.saturating_duration_since(row.connected_at)),
             silence: to_std(now.saturating_duration_since(row.last_active)),
         });
