@@ -11,16 +11,16 @@ use std::fmt::Write;
 use std::io;
 use std::time::{Duration, Instant};
 
-use md5::{Digest, Md5};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 pub use error::ClientError;
 pub use wire::Flag;
-use wire::{Limits, Reply};
+use wire::{ANY_REPLY, Reply};
 
 use crate::text::printable;
+use crate::users::digest_of;
 
 /// Rows asked for at a time when a client list is too long for one reply.
 const PAGE: usize = 20_000;
@@ -84,7 +84,6 @@ pub struct Client {
     stream: TcpStream,
     server: String,
     timeouts: Timeouts,
-    limits: Limits,
     /// Set while a request is under way; still set at the next one if that request failed or its
     /// future was dropped.
     busy: bool,
@@ -112,13 +111,7 @@ impl Client {
         let stream = connecting.await.unwrap_or_else(|_| {
             Err(ClientError::ConnectTimeout { server: addr.to_owned(), after: timeouts.connect })
         })?;
-        Ok(Self {
-            stream,
-            server: addr.to_owned(),
-            timeouts,
-            limits: Limits::default(),
-            busy: false,
-        })
+        Ok(Self { stream, server: addr.to_owned(), timeouts, busy: false })
     }
 
     /// Logs in; the password leaves this machine as its MD5 digest, as the protocol wants it.
@@ -220,7 +213,7 @@ impl Client {
         })?;
         self.busy = true;
         let started = Instant::now();
-        let exchange = exchange(&mut self.stream, &packet, self.limits);
+        let exchange = exchange(&mut self.stream, &packet);
         let outcome = timeout(self.timeouts.request, exchange).await;
         let round_trip = started.elapsed();
         let server = self.server.clone();
@@ -244,7 +237,7 @@ impl Client {
         command: &'static str,
         packet: &'a [u8],
     ) -> Result<Reply<'a>, ClientError> {
-        let reply = Reply::parse(packet, self.limits)
+        let reply = Reply::parse(packet, ANY_REPLY)
             .map_err(|source| ClientError::Protocol { server: self.server.clone(), source })?;
         // A server that could not read the command at all has no name to repeat.
         let unread = reply.command.is_empty() && matches!(reply.code, 2 | 3 | 5);
@@ -271,7 +264,7 @@ impl Client {
 /// The password as the wire carries it: 32 hex digits.
 pub fn password_digest(password: &str) -> String {
     let mut digits = String::with_capacity(32);
-    for byte in Md5::digest(password.as_bytes()) {
+    for byte in digest_of(password) {
         // Writing to a String cannot fail.
         let _ = write!(digits, "{byte:02x}");
     }
@@ -327,13 +320,9 @@ impl From<io::Error> for Broken {
 /// Writes the request and reads the reply at the same time: a server that echoes as it reads would
 /// otherwise wait for us to read while we wait for it. Tells also whether all was sent: a server may
 /// refuse a request that it has not read to its end.
-async fn exchange(
-    stream: &mut TcpStream,
-    request: &[u8],
-    limits: Limits,
-) -> Result<(Vec<u8>, bool), Broken> {
+async fn exchange(stream: &mut TcpStream, request: &[u8]) -> Result<(Vec<u8>, bool), Broken> {
     let (mut from, mut to) = stream.split();
-    let mut reading = std::pin::pin!(read_packet(&mut from, limits));
+    let mut reading = std::pin::pin!(read_packet(&mut from));
     let mut writing = std::pin::pin!(to.write_all(request));
     tokio::select! {
         biased;
@@ -346,13 +335,10 @@ async fn exchange(
     }
 }
 
-async fn read_packet(
-    from: &mut (impl AsyncReadExt + Unpin),
-    limits: Limits,
-) -> Result<Vec<u8>, Broken> {
-    let mut packet = vec![0; wire::HEADER];
+async fn read_packet(from: &mut (impl AsyncReadExt + Unpin)) -> Result<Vec<u8>, Broken> {
+    let mut packet = vec![0; wire::HEADER_LEN];
     from.read_exact(&mut packet).await?;
-    let len = wire::packet_len(&packet, limits).map_err(Broken::Reply)?.unwrap_or(0);
+    let len = wire::packet_len(&packet, ANY_REPLY).map_err(Broken::Reply)?.unwrap_or(0);
     // Memory follows what really arrives, not what a header promises.
     let rest = len.saturating_sub(packet.len()) as u64;
     let got = from.take(rest).read_to_end(&mut packet).await?;

@@ -4,42 +4,14 @@
 
 use std::fmt;
 
-/// What the first byte after connect asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Flag {
-    /// Files to the server.
-    Upload = 2,
-    /// Files from the server.
-    Download = 3,
-    /// Random access to files of the server.
-    RemoteStream = 4,
-    /// Packets sent back as they came.
-    Throughput = 5,
-    /// Login, heartbeat, client list.
-    Control = 8,
-}
+use pulsegate_core::frame::{ByteOrder, Header};
+pub use pulsegate_core::frame::{HEADER_LEN, Limits, MAX_PACKET};
+pub use pulsegate_core::protocol::Flag;
 
-/// The longest packet either side may announce, its own length field not counted.
-pub const MAX_PACKET: u32 = 10 * 1024 * 1024;
-
-/// Bytes in front of the command text: the two length fields.
-pub const HEADER: usize = 8;
-
-/// What a reply may weigh before it is refused unread.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Bytes a packet may announce after its first length field.
-    pub packet: u32,
-    /// Bytes of command text; client lists make it long.
-    pub command: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { packet: MAX_PACKET, command: MAX_PACKET - 4 }
-    }
-}
+/// What a reply may weigh before it is refused unread: all that the protocol allows, for client
+/// lists make the command text long.
+pub const ANY_REPLY: Limits =
+    Limits { packet: MAX_PACKET, command: MAX_PACKET - 4, order: ByteOrder::Little };
 
 /// Why a request cannot be written as one packet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +52,12 @@ pub enum ReplyError {
     Code,
 }
 
+impl ReplyError {
+    fn of(header: Header) -> Self {
+        Self::Length { total: header.total_len, command: header.command_len }
+    }
+}
+
 /// Writes one request packet.
 ///
 /// # Errors
@@ -103,16 +81,10 @@ pub fn encode_request(
         text.push('=');
         text.push_str(value);
     }
-    let total = 4 + text.len() + data.len();
-    let total_len = u32::try_from(total)
-        .ok()
-        .filter(|n| *n <= MAX_PACKET)
-        .ok_or(EncodeError::TooLong(total))?;
-    // No longer than `total_len`, so it fits.
-    let command_len = text.len() as u32;
-    let mut packet = Vec::with_capacity(4 + total);
-    packet.extend_from_slice(&total_len.to_le_bytes());
-    packet.extend_from_slice(&command_len.to_le_bytes());
+    let header = Header::new(text.len(), data.len())
+        .ok_or(EncodeError::TooLong(4 + text.len() + data.len()))?;
+    let mut packet = Vec::with_capacity(HEADER_LEN + text.len() + data.len());
+    packet.extend_from_slice(&header.to_bytes(ByteOrder::Little));
     packet.extend_from_slice(text.as_bytes());
     packet.extend_from_slice(data);
     Ok(packet)
@@ -123,17 +95,11 @@ pub fn encode_request(
 /// # Errors
 /// When the lengths contradict each other or exceed `limits`: nothing after them can be trusted.
 pub fn packet_len(bytes: &[u8], limits: Limits) -> Result<Option<usize>, ReplyError> {
-    let Some(header) = bytes.first_chunk::<HEADER>() else {
+    let Some(header) = bytes.first_chunk().map(|bytes| Header::read(bytes, limits.order)) else {
         return Ok(None);
     };
-    let [a, b, c, d, e, f, g, h] = *header;
-    let total = u32::from_le_bytes([a, b, c, d]);
-    let command = u32::from_le_bytes([e, f, g, h]);
-    let fits = total >= 4 && total <= limits.packet && command <= limits.command;
-    if !fits || command > total - 4 {
-        return Err(ReplyError::Length { total, command });
-    }
-    Ok(Some(4 + total as usize))
+    header.check(&limits).map_err(|_| ReplyError::of(header))?;
+    Ok(Some(4 + header.total_len as usize))
 }
 
 /// One reply, borrowed from the bytes it came in.
@@ -164,14 +130,13 @@ impl<'a> Reply<'a> {
     /// When the packet is no well-formed reply.
     pub fn parse(packet: &'a [u8], limits: Limits) -> Result<Self, ReplyError> {
         let whole = packet_len(packet, limits)?;
-        let announced = |at: usize| {
-            packet.get(at..at + 4).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        };
-        let (total, command_len) = (announced(0), announced(4));
+        let (bytes, body) =
+            packet.split_first_chunk().ok_or(ReplyError::Length { total: 0, command: 0 })?;
+        let header = Header::read(bytes, limits.order);
         if whole != Some(packet.len()) {
-            return Err(ReplyError::Length { total, command: command_len });
+            return Err(ReplyError::of(header));
         }
-        let (text, data) = packet[HEADER..].split_at(command_len as usize);
+        let (text, data) = body.split_at(header.command_len as usize);
         let text = std::str::from_utf8(text).map_err(|_| ReplyError::Utf8)?;
         let (first, lines) = text.split_once("\r\n").unwrap_or((text, ""));
         if !first.eq_ignore_ascii_case("[Response]") {
@@ -250,7 +215,7 @@ mod tests {
     }
 
     fn parse(packet: &[u8]) -> Result<Reply<'_>, ReplyError> {
-        Reply::parse(packet, Limits::default())
+        Reply::parse(packet, ANY_REPLY)
     }
 
     #[test]
@@ -319,7 +284,7 @@ mod tests {
 
     #[test]
     fn lengths_are_judged_before_anything_is_read() {
-        let limits = Limits { packet: 100, command: 50 };
+        let limits = Limits { packet: 100, command: 50, ..ANY_REPLY };
         assert_eq!(packet_len(&[9; 7], limits), Ok(None));
         let header =
             |total: u32, command: u32| [total.to_le_bytes(), command.to_le_bytes()].concat();

@@ -15,10 +15,10 @@ use tokio::time::timeout;
 use super::config::MAX_PAUSE;
 use super::judge::Proof;
 use super::stats::FleetStats;
-use crate::client::wire::{Limits, Reply, packet_len};
+use crate::client::wire::{ANY_REPLY, Limits, Reply, packet_len};
 
 /// Replies to a device are short; a server that sends more is wrong.
-const LIMITS: Limits = Limits { packet: 4096, command: 4096 };
+const LIMITS: Limits = Limits { packet: 4096, command: 4096, ..ANY_REPLY };
 
 /// A server that takes nothing for this long has closed the connection in all but name.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);

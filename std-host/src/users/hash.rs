@@ -40,18 +40,6 @@ pub fn digest_of(password: &str) -> [u8; 16] {
     Md5::digest(password.as_bytes()).into()
 }
 
-/// Reads a digest as the wire writes it: exactly 32 hexadecimal digits of either case.
-pub fn parse_digest(hex: &[u8]) -> Option<[u8; 16]> {
-    let hex: &[u8; 32] = hex.try_into().ok()?;
-    let mut digest = [0; 16];
-    for (byte, pair) in digest.iter_mut().zip(hex.chunks_exact(2)) {
-        let high = char::from(pair[0]).to_digit(16)?;
-        let low = char::from(pair[1]).to_digit(16)?;
-        *byte = u8::try_from(high << 4 | low).ok()?;
-    }
-    Some(digest)
-}
-
 /// Fills an array with random bytes of the operating system.
 pub(super) fn random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];

@@ -37,6 +37,10 @@ pub(crate) fn slow(password: &str) -> Stored {
     Stored::Slow(SlowHash::new(&digest_of(password), CHEAP).unwrap())
 }
 
+fn parse_digest(hex: &[u8]) -> Option<[u8; 16]> {
+    pulsegate_core::app::Digest::from_hex(std::str::from_utf8(hex).unwrap()).map(|digest| digest.0)
+}
+
 #[test]
 fn digest_is_the_md5_of_the_wire() {
     // "admin", as the protocol's documents show it.

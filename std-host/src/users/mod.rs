@@ -36,7 +36,7 @@ mod throttle;
 pub use checker::Checker;
 pub use db::{Check, Quick, UserDb, Verdict};
 pub use error::Error;
-pub use hash::{digest_of, parse_digest};
+pub use hash::digest_of;
 pub use manage::{Added, Listed, PasswordSource, add, list, remove};
 pub use throttle::Throttle;
 

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use pulsegate::client::password_digest;
-use pulsegate::client::wire::{self, Limits, encode_request};
+use pulsegate::client::wire::{self, encode_request};
 
 use super::PATIENCE;
 
@@ -76,7 +76,7 @@ impl Device {
     }
 
     pub(crate) fn receive(&mut self) -> io::Result<Answer> {
-        let limits = Limits::default();
+        let limits = wire::ANY_REPLY;
         let invalid = |error| io::Error::new(ErrorKind::InvalidData, format!("{error}"));
         let mut packet = vec![0; 8];
         self.stream.read_exact(&mut packet)?;
