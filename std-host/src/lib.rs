@@ -11,6 +11,7 @@ pub mod client;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod descriptors;
 pub mod fleet;
 pub mod net;
 pub mod server;

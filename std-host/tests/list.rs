@@ -1,5 +1,4 @@
 //! The client list of a crowded server: exact, for several who ask at once.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as loudly as the tests")]
 
 #[allow(dead_code, reason = "each test binary uses a part of the shared module")]
 mod command;
@@ -11,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use command::device::{CONTROL, Device};
 use command::{PATIENCE, Server};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 const MOST: usize = 10_000;
@@ -20,9 +18,7 @@ const OPERATORS: usize = 4;
 /// Raises the limit of descriptors, and says how many connections this process and a server with
 /// the same limit can hold.
 fn room() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = pulsegate::descriptors::raise().unwrap_or(u64::MAX);
     // Beside the connections: listeners, queues, pipes, the operators.
     usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(150).min(MOST)
 }

@@ -1,5 +1,4 @@
 //! Logins: a storm of them, policies, roles, and a users file that changes.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as loudly as the tests")]
 
 #[allow(dead_code, reason = "each test binary uses a part of the shared module")]
 mod command;
@@ -13,7 +12,6 @@ use std::time::{Duration, Instant};
 use command::device::{Device, End};
 use command::{PATIENCE, Server, field, user};
 use pulsegate::client::{Client, ClientError, Flag, Timeouts};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 /// A users file in a directory that goes with it.
@@ -132,11 +130,10 @@ async fn storm(address: &str, secrets: &[String]) -> Duration {
 
 #[test]
 fn a_storm_of_logins_leaves_the_others_alone() {
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let limit = pulsegate::descriptors::raise();
     let needed = (LOGINS + WRONG + BEATING + 200) as u64;
     assert!(
-        limit.maximum.is_none_or(|most| most >= needed),
+        limit.is_none_or(|most| most >= needed),
         "this test needs {needed} descriptors: raise the hard limit (`ulimit -Hn`)"
     );
     let users = Users::new();

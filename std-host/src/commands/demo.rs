@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::demo_view::{self, DemoFrame, DemoSummary, DemoTotals, SilentRow, SweptRow};
 use super::ping::positive;
-use super::serve::raise_descriptor_limit;
+use super::serve::descriptors;
 use crate::config::Options;
 use crate::fleet::{Credentials, Fleet, FleetConfig, FleetReport, FleetStats};
 use crate::server::{ClientRow, Ended, Observer, Running, Settings, Stats, start};
@@ -120,9 +120,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         "--listen {}: the demo's passwords are public, so it listens on loopback only",
         args.listen
     );
-    let descriptors = raise_descriptor_limit()?;
     // Each device has a descriptor on both sides, and its dark connections as well.
-    let settings = settings(&args, descriptors / 2)?;
+    let settings = settings(&args, descriptors() / 2)?;
     let started = Instant::now();
     let swept = Arc::new(Swept::default());
     let observer: Observer = {

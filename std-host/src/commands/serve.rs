@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 use tracing_appender::non_blocking::WorkerGuard;
 
 use crate::config::{LogFormat, LogLevel, Options, read_file};
+use crate::descriptors::raise;
 use crate::server::{Running, Settings, start};
 use crate::users::UserDb;
 
@@ -47,7 +48,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         options.log.unwrap_or(LogLevel::Info),
         options.log_format.unwrap_or(LogFormat::Text),
     );
-    let descriptors = raise_descriptor_limit()?;
+    let descriptors = descriptors();
     let room = descriptors.saturating_sub(RESERVED_DESCRIPTORS);
     let settings = options.settings(room)?;
     if settings.max_sessions > room {
@@ -161,16 +162,10 @@ fn init_log(level: LogLevel, format: LogFormat) -> WorkerGuard {
     guard
 }
 
-/// Raises the soft limit on descriptors to the hard one, and gives it.
-pub(super) fn raise_descriptor_limit() -> anyhow::Result<usize> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
-            .context("cannot raise the descriptor limit to the hard limit")?;
-    }
-    // None is "without limit"; the kernel's own ceiling stands then.
-    Ok(limit.maximum.map_or(1 << 20, |most| usize::try_from(most).unwrap_or(usize::MAX)))
+/// Descriptors that this process may have, after raising the limit.
+pub(super) fn descriptors() -> usize {
+    // Without a limit the kernel's own ceiling stands.
+    raise().map_or(1 << 20, |most| usize::try_from(most).unwrap_or(usize::MAX))
 }
 
 /// SIGINT and SIGTERM, which stop.

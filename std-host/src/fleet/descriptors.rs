@@ -1,22 +1,14 @@
-//! The process's limit of open files, raised as far as it goes.
-
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+//! Whether a fleet's sockets fit into the process's limit of open files.
 
 use super::FleetError;
+use crate::descriptors::raise;
 
 /// Kept free for what is no device: the runtime, files, standard streams opened later.
 const SPARE: u64 = 32;
 
 /// Raises the soft limit to the hard one and checks that `needed` sockets fit beside what is open.
 pub(super) fn reserve(needed: u64) -> Result<(), FleetError> {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // Some systems refuse an unlimited soft limit; then the old one stands.
-    let limit = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => raised.current,
-        Err(_) => limit.current,
-    };
-    let left = limit.map_or(u64::MAX, |limit| limit.saturating_sub(in_use() + SPARE));
+    let left = raise().map_or(u64::MAX, |limit| limit.saturating_sub(in_use() + SPARE));
     if needed > left {
         return Err(FleetError::Descriptors { needed, left });
     }
@@ -35,7 +27,7 @@ mod tests {
     #[test]
     fn a_fleet_beyond_the_limit_is_told_what_is_left() {
         assert!(reserve(1).is_ok());
-        let limited = getrlimit(Resource::Nofile).current.is_some();
+        let limited = raise().is_some();
         if let (true, Err(error)) = (limited, reserve(u64::MAX)) {
             let text = error.to_string();
             assert!(text.contains("ulimit -n"), "{text}");
