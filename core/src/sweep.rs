@@ -62,6 +62,18 @@ impl<T: Timed, S: DerefMut<Target = [Slot<T>]>> Links for TableLinks<'_, T, S> {
     }
 }
 
+/// How many slots of a wheel cover the timeout `longest` at the precision `tick`, so that an entry is
+/// looked at once per timeout at most; 65,536 at most, for a timeout of days at a fine tick is
+/// better looked at more often than given megabytes.
+#[must_use]
+pub const fn slots_for(longest: Duration, tick: Duration) -> usize {
+    const MOST: u64 = 1 << 16;
+    let ticks = longest.as_ticks() / if tick.as_ticks() == 0 { 1 } else { tick.as_ticks() };
+    // Rounding up, the slot being swept, the sweep's own, and one to spare.
+    let slots = ticks.saturating_add(4);
+    if slots < MOST { slots as usize } else { MOST as usize }
+}
+
 /// A wheel of ticks in lent memory `W`. The last slot of the memory is the sweep's own.
 #[derive(Debug)]
 pub struct Sweep<W> {
@@ -305,9 +317,6 @@ impl Sweep<alloc::boxed::Box<[Head]>> {
     /// A sweep with memory of its own, of a length that covers `longest` at the precision `tick`.
     #[must_use]
     pub fn boxed(longest: Duration, tick: Duration) -> Self {
-        // Two more than the timeout's ticks (rounding, the slot being swept) and the sweep's own.
-        // A timeout of days at a fine tick is looked at more than once rather than given megabytes.
-        let slots = (longest.as_ticks() / tick.as_ticks().max(1)).saturating_add(4).min(1 << 16);
-        Self::new(alloc::vec![Head::EMPTY; slots as usize].into_boxed_slice(), tick)
+        Self::new(alloc::vec![Head::EMPTY; slots_for(longest, tick)].into_boxed_slice(), tick)
     }
 }

@@ -15,6 +15,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use pulsegate_core::protocol::{Iocp, IocpConfig, Reply};
 use pulsegate_core::server::{Boxed, CloseReason, Config, JobId, Refused, Server, Wants};
+use pulsegate_core::sweep::slots_for;
 use pulsegate_core::table::SessionId;
 
 use super::app::HostApp;
@@ -111,9 +112,7 @@ impl Shard {
             .chain(setup.protocol.throughput_idle)
             .max()
             .unwrap_or(setup.protocol.control_idle);
-        // Timeouts of days at a fine tick are looked at more often rather than given megabytes.
-        let wheel =
-            (longest.as_ticks() / setup.config.tick.as_ticks().max(1)).min(1 << 16) as usize + 4;
+        let wheel = slots_for(longest, setup.config.tick);
         let scratch = setup.protocol.limits.longest_head() + 256;
         let memory = Boxed::new(capacity, wheel, scratch, CLOSES);
         let app = HostApp::new(setup.index, Arc::clone(&setup.shared));
