@@ -1,6 +1,5 @@
 //! What the core costs: `cargo bench -p pulsegate-core`. Under a minute as it stands; criterion's
 //! own options give more precision.
-#![allow(clippy::unwrap_used)] // A benchmark fails as a test does.
 
 use std::hint::black_box;
 use std::time::Duration as StdDuration;

@@ -1,5 +1,4 @@
 //! The decoder against any split of any stream.
-#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -2,7 +2,6 @@
 //!
 //! A data logger sends its serial number and a line feed, then lines; each line is answered with
 //! `ok`. A dot alone is a sign of life and gets no answer. `who` asks how many loggers there are.
-#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! The IOCPDemo protocol, rule by rule, over sockets in memory.
-#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! Deadlines, eviction and stale handles, through the whole server.
-#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
 mod common;
 

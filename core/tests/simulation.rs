@@ -2,7 +2,6 @@
 //! closed when and what each device must have received.
 //!
 //! Runs the same seeds every time; `PULSEGATE_SEED=n` replays one, `PULSEGATE_SEEDS=n` runs so many.
-#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
 mod common;
 

@@ -1,6 +1,5 @@
 //! What one session costs in memory on a 64-bit host, pinned. The figure of a microcontroller is
 //! asserted where the crate is compiled for one.
-#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 #![cfg(target_pointer_width = "64")]
 
 mod common;

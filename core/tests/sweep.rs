@@ -1,5 +1,4 @@
 //! The sweep against a model that scans everything.
-#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,4 @@
 //! The table against a naive model.
-#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
 use std::collections::HashMap;
 

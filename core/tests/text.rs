@@ -1,5 +1,4 @@
 //! Command texts, replies, digests, moments, the client list.
-#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
 mod common;
 

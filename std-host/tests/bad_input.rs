@@ -1,5 +1,4 @@
 //! Wrong input of people and of peers: told, and harmless.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as loudly as the tests")]
 
 #[allow(dead_code, reason = "each test binary uses a part of the shared module")]
 mod command;

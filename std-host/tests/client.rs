@@ -1,5 +1,4 @@
 //! The client against a small server of its own.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as loudly as the tests")]
 
 #[allow(dead_code, reason = "each test binary uses a part of the shared server")]
 mod support;

@@ -1,5 +1,4 @@
 //! Peers whose line is cut, over a link of our own between two network namespaces.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as loudly as the tests")]
 
 #[allow(dead_code, reason = "each test binary uses a part of the shared module")]
 mod command;

@@ -1,5 +1,4 @@
 //! The fleet against a server that behaves, and against several that do not.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as loudly as the tests")]
 
 #[allow(dead_code, reason = "each test binary uses a part of the shared server")]
 mod support;

@@ -1,5 +1,4 @@
 //! Peers that want to take the server down, starve others, or stay for nothing.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as loudly as the tests")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

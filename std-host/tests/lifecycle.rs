@@ -1,5 +1,4 @@
 //! Start, stop and restart of the command.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as loudly as the tests")]
 
 #[allow(dead_code, reason = "each test binary uses a part of the shared module")]
 mod command;

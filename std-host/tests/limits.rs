@@ -1,5 +1,4 @@
 //! Descriptors and sessions run out: the listener lives, and whoever works stays.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as loudly as the tests")]
 
 #[allow(dead_code, reason = "each test binary uses a part of the shared module")]
 mod command;

@@ -1,6 +1,5 @@
 //! What several tests share.
 #![allow(dead_code)] // Each test uses its part.
-#![allow(clippy::unwrap_used)] // A test's way to fail.
 
 use std::marker::PhantomData;
 
