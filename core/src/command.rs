@@ -30,6 +30,22 @@ impl Code {
     pub const PASSWORD: Code = Code(7);
     /// Login required.
     pub const LOGIN_REQUIRED: Code = Code(8);
+    /// There is no such file.
+    pub const NO_FILE: Code = Code(9);
+    /// The session has no file open.
+    pub const NOT_OPEN: Code = Code(10);
+    /// Somebody else has the file.
+    pub const IN_USE: Code = Code(11);
+    /// There is no such directory.
+    pub const NO_DIR: Code = Code(0x0200_0001);
+    /// The directory cannot be made.
+    pub const CREATE_DIR: Code = Code(0x0200_0002);
+    /// The directory cannot be deleted.
+    pub const DELETE_DIR: Code = Code(0x0200_0003);
+    /// The file cannot be deleted.
+    pub const DELETE_FILE: Code = Code(0x0200_0007);
+    /// The file has not the size that it is to have.
+    pub const FILE_SIZE: Code = Code(0x0200_0008);
 }
 
 /// Why a packet is not a command text: [`Code::FORMAT`]. The peer must mend it.

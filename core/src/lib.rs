@@ -15,6 +15,7 @@
 //! | [`server`] | sessions of any protocol: accept, drive, judge, end |
 //! | [`protocol`] | the IOCPDemo protocol |
 //! | [`roster`] | the client list |
+//! | [`store`], [`path`] | the file store behind Upload, Download and RemoteStream; paths that stay inside it |
 //! | [`app`] | what an application decides: who may log in, what happens when |
 //! | `adapter` | a gateway on smoltcp (feature `smoltcp`) |
 //!
@@ -168,10 +169,12 @@ pub mod command;
 mod fmt;
 pub mod frame;
 pub mod list;
+pub mod path;
 pub mod protocol;
 pub mod roster;
 pub mod server;
 mod session;
 pub mod socket;
+pub mod store;
 pub mod sweep;
 pub mod table;
