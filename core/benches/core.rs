@@ -10,10 +10,11 @@ use pulsegate_core::app::{Answer, App, Ask, Digest, Event, List, Login, Page};
 use pulsegate_core::command::Command;
 use pulsegate_core::frame::{Decoder, Limits, Step};
 use pulsegate_core::list::{Head, Link};
-use pulsegate_core::protocol::{Iocp, IocpConfig};
+use pulsegate_core::protocol::{Flag, Iocp, IocpConfig};
 use pulsegate_core::roster::Row;
 use pulsegate_core::server::{Closed, Config, Parts, Server, Session, Wants};
 use pulsegate_core::socket::{End, Finish, Progress, Proof, Rx, Socket};
+use pulsegate_core::store::NoStore;
 use pulsegate_core::sweep::{Sweep, Timed};
 use pulsegate_core::table::{SessionId, Slot, Table};
 
@@ -163,13 +164,18 @@ impl Socket for Sink<'_> {
     fn abort(&mut self) {}
 }
 
-struct Nobody;
+struct Nobody(NoStore);
 
 impl App for Nobody {
     type Address = u16;
     type User = u16;
+    type Store = NoStore;
 
-    fn login(&mut self, _: &Ask<u16>, _: &str, _: &Digest) -> Answer<Login<u16>> {
+    fn store(&mut self) -> &mut NoStore {
+        &mut self.0
+    }
+
+    fn login(&mut self, _: &Ask<u16>, _: Flag, _: &str, _: &Digest) -> Answer<Login<u16>> {
         Answer::Now(Login::Wrong)
     }
     fn user_name<'a>(&'a self, _: &'a u16) -> &'a str {
@@ -206,7 +212,7 @@ fn server(flag: u8) -> (Server<Iocp<Nobody>, Memory>, SessionId) {
         closes: vec![None],
     };
     let mut server =
-        Server::new(Config::default(), Iocp::new(IocpConfig::default(), Nobody), memory);
+        Server::new(Config::default(), Iocp::new(IocpConfig::default(), Nobody(NoStore)), memory);
     let now = Instant::from_secs(1);
     let id = server.accept(now, 1, 2).unwrap().id;
     let wants = server.drive(now, id, &mut Sink { input: &[flag], sent: 0, now }, WINDOW);

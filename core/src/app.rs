@@ -5,7 +5,9 @@ use crate::protocol::Flag;
 use crate::roster::Row;
 pub use crate::server::Ask;
 use crate::server::{Address, Closed, Protocol};
+use crate::store::Store;
 use crate::table::SessionId;
+use crate::tail::Cursor;
 
 /// The MD5 digest of a password, as the wire carries it. It is as good as the password.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,10 +130,19 @@ pub trait App: Sized {
     /// Who a session is: a name, a number, a reference-counted record. Cloned when a session ends.
     type User: Clone;
 
-    /// Checks a user's password.
+    /// The files behind Upload, Download and RemoteStream;
+    /// [`NoStore`](crate::store::NoStore) where there are none.
+    type Store: Store<Self::Address, Self::User>;
+
+    /// The files.
+    fn store(&mut self) -> &mut Self::Store;
+
+    /// Checks a user's password. `flag` says which protocol the connection speaks: a rule for how
+    /// often a user may be there is meant for Control.
     fn login(
         &mut self,
         ask: &Ask<Self::Address>,
+        flag: Flag,
         name: &str,
         digest: &Digest,
     ) -> Answer<Login<Self::User>>;
@@ -158,6 +169,19 @@ pub trait App: Sized {
 
     /// The list frozen for `id` is no longer needed, or no longer waited for.
     fn release_list(&mut self, id: SessionId);
+
+    /// Whether this connection may read the log; if so, where it begins. Nobody may unless the
+    /// application says so.
+    fn open_log(&mut self, _ask: &Ask<Self::Address>) -> Option<Cursor> {
+        None
+    }
+
+    /// Copies what is new in the log, as [`Tail::read`](crate::tail::Tail::read) does. When there
+    /// is something new, drive the sessions that read the log, or wake them
+    /// (`Gateway::wake` over smoltcp).
+    fn read_log(&mut self, _id: SessionId, _reader: &mut Cursor, _buf: &mut [u8]) -> Option<usize> {
+        None
+    }
 
     /// Something happened on a session.
     fn event(&mut self, ask: &Ask<Self::Address>, event: Event<'_, crate::protocol::Iocp<Self>>);

@@ -16,6 +16,7 @@
 //! | [`protocol`] | the IOCPDemo protocol |
 //! | [`roster`] | the client list |
 //! | [`store`], [`path`] | the file store behind Upload, Download and RemoteStream; paths that stay inside it |
+//! | [`tail`] | the last lines of a log, for readers that follow it |
 //! | [`app`] | what an application decides: who may log in, what happens when |
 //! | `adapter` | a gateway on smoltcp (feature `smoltcp`) |
 //!
@@ -46,19 +47,22 @@
 //! use embassy_time::{Duration, Instant};
 //! use pulsegate_core::app::{Answer, App, Ask, Digest, Event, List, Login, Page};
 //! use pulsegate_core::list::Head;
-//! use pulsegate_core::protocol::{Iocp, IocpConfig, Reply};
+//! use pulsegate_core::protocol::{Flag, Iocp, IocpConfig, Reply};
 //! use pulsegate_core::roster::Row;
 //! use pulsegate_core::server::{CloseReason, Closed, Config, JobId, Lent, Server, Wants};
 //! use pulsegate_core::socket::memory::MemorySocket;
+//! use pulsegate_core::store::NoStore;
 //! use pulsegate_core::table::{SessionId, Slot};
 //!
 //! /// Checks passwords slowly, somewhere else: the answers come later.
-//! struct Gateway { question: Option<(SessionId, JobId)> }
+//! struct Gateway { question: Option<(SessionId, JobId)>, files: NoStore }
 //!
 //! impl App for Gateway {
 //!     type Address = core::net::SocketAddr;
 //!     type User = &'static str;
-//!     fn login(&mut self, ask: &Ask<Self::Address>, _: &str, _: &Digest) -> Answer<Login<&'static str>> {
+//!     type Store = NoStore;
+//!     fn store(&mut self) -> &mut NoStore { &mut self.files }
+//!     fn login(&mut self, ask: &Ask<Self::Address>, _: Flag, _: &str, _: &Digest) -> Answer<Login<&'static str>> {
 //!         self.question = Some((ask.id, ask.job));
 //!         Answer::Later
 //!     }
@@ -80,7 +84,7 @@
 //! let mut scratch = [0; 384];
 //! let mut closes = [None, None];
 //! let memory = Lent { slots: &mut slots[..], wheel: &mut wheel[..], scratch: &mut scratch[..], closes: &mut closes[..] };
-//! let protocol = Iocp::new(IocpConfig::default(), Gateway { question: None });
+//! let protocol = Iocp::new(IocpConfig::default(), Gateway { question: None, files: NoStore });
 //! let config = Config { tick: Duration::from_secs(1), ..Config::default() };
 //! let mut server = Server::new(config, protocol, memory);
 //!
@@ -178,3 +182,4 @@ pub mod socket;
 pub mod store;
 pub mod sweep;
 pub mod table;
+pub mod tail;

@@ -5,72 +5,33 @@
 
 mod config;
 mod control;
+mod download;
 mod exchange;
+mod files;
+mod log_output;
+mod login;
+mod remote_stream;
+mod sending;
+mod state;
+mod storing;
 mod throughput;
+mod upload;
 
 use embassy_time::{Duration, Instant};
 
 use crate::app::{Answer, App, Ask, Event, List, Login, Page};
 use crate::command::Code;
-use crate::frame::{Decoder, HEADER_LEN, Step as FrameStep};
+use crate::frame::{HEADER_LEN, Step as FrameStep};
 use crate::roster::Row;
 use crate::server::{CloseReason, Closed, Context, Protocol, Session, Step, Timers};
 use crate::session::saturating;
 use crate::socket::{End, Socket};
+use crate::store::Store;
 use crate::table::SessionId;
-pub use config::{Flag, IocpConfig};
+pub use config::{Access, Flag, IocpConfig};
 use exchange::{Exchange, Outcome, Then};
-
-/// What a session waits for beside its socket.
-#[derive(Debug)]
-enum Pending<U> {
-    Nothing,
-    /// The application's answer; the command stays unconsumed until it is there.
-    Asked,
-    Login(Login<U>),
-    /// This much of a frozen list is ready to be sent.
-    Frozen(u32),
-    /// There is no list, for a reason that the peer is told.
-    NoList(&'static str),
-    /// The list is free to be asked for again.
-    Retry,
-    /// A frozen list is on its way out.
-    Streaming {
-        sent: u32,
-        len: u32,
-    },
-}
-
-/// What is done with the data part of the current packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Data {
-    Discard,
-    Echo,
-}
-
-/// What the protocol keeps for each session.
-#[derive(Debug)]
-pub struct State<U> {
-    decoder: Decoder,
-    data: Data,
-    flag: Option<Flag>,
-    failures: u8,
-    beaten: bool,
-    user: Option<U>,
-    pending: Pending<U>,
-}
-
-impl<U> State<U> {
-    /// The protocol that the peer has chosen.
-    pub const fn flag(&self) -> Option<Flag> {
-        self.flag
-    }
-
-    /// Who has logged in.
-    pub const fn user(&self) -> Option<&U> {
-        self.user.as_ref()
-    }
-}
+pub use state::State;
+use state::{Data, Marks, Pending};
 
 /// The application's answer to a question of this protocol.
 #[derive(Debug, Clone)]
@@ -79,6 +40,8 @@ pub enum Reply<U> {
     Login(Login<U>),
     /// To a request for the client list.
     List(List),
+    /// The store has done what it was asked for, and keeps the result until it is taken.
+    Store,
 }
 
 /// Work of this protocol since the server began.
@@ -94,6 +57,10 @@ pub struct Work {
     pub login_failures: u64,
     /// Bytes of data parts passed back.
     pub echoed: u64,
+    /// Bytes of data parts handed to the store.
+    pub stored: u64,
+    /// Bytes that the store gave, sent.
+    pub sent: u64,
 }
 
 /// The IOCPDemo protocol in front of an application.
@@ -113,9 +80,20 @@ enum Flow {
 }
 
 impl<A: App> Iocp<A> {
+    /// Whether there is a store. Where there is none, nothing of what serves it is compiled.
+    const FILES: bool = <A::Store as Store<A::Address, A::User>>::ON;
+
     /// The protocol with these settings in front of `app`.
     pub const fn new(config: IocpConfig, app: A) -> Self {
-        let work = Work { commands: 0, heartbeats: 0, logins: 0, login_failures: 0, echoed: 0 };
+        let work = Work {
+            commands: 0,
+            heartbeats: 0,
+            logins: 0,
+            login_failures: 0,
+            echoed: 0,
+            stored: 0,
+            sent: 0,
+        };
         Self { config, work, page: Page { offset: 0, limit: u32::MAX }, app }
     }
 
@@ -134,12 +112,18 @@ impl<A: App> Iocp<A> {
         &self.work
     }
 
-    fn is_on(&self, flag: Flag) -> bool {
-        match flag {
+    /// What a session of this protocol begins with; `None` if the protocol is switched off.
+    fn begin(&mut self, ask: &Ask<A::Address>, flag: Flag) -> Option<Pending<A::User>> {
+        let config = &self.config;
+        let is_on = match flag {
             Flag::Control => true,
-            Flag::Throughput => self.config.throughput_idle.is_some(),
-            Flag::Upload | Flag::Download | Flag::RemoteStream | Flag::LogOutput => false,
-        }
+            Flag::Throughput => config.throughput_idle.is_some(),
+            Flag::Upload => Self::FILES && config.upload_idle.is_some(),
+            Flag::Download => Self::FILES && config.download_idle.is_some(),
+            Flag::RemoteStream => Self::FILES && config.remote_stream != Access::Off,
+            Flag::LogOutput => return self.app.open_log(ask).map(Pending::Following),
+        };
+        is_on.then_some(Pending::Nothing)
     }
 
     fn read_flag<S: Socket>(
@@ -153,14 +137,26 @@ impl<A: App> Iocp<A> {
             return Flow::Stop(nothing_to_read(rx.end));
         };
         socket.consume(1);
-        let Some(flag) = Flag::from_byte(byte).filter(|&flag| self.is_on(flag)) else {
+        let begun =
+            Flag::from_byte(byte).and_then(|flag| Some((flag, self.begin(&ask(cx), flag)?)));
+        let Some((flag, pending)) = begun else {
             self.app.event(&ask(cx), Event::BadFlag { flag: byte });
             return Flow::Stop(Step::Close(CloseReason::BadFlag));
         };
         state.flag = Some(flag);
+        state.pending = pending;
         cx.changed = true;
         self.app.event(&ask(cx), Event::Opened { flag });
         Flow::Go
+    }
+
+    /// Whether a session of this protocol gets anywhere without a login.
+    fn wants_login(&self, flag: Option<Flag>) -> bool {
+        match flag {
+            Some(Flag::Control | Flag::Upload | Flag::Download) => true,
+            Some(Flag::RemoteStream) => self.config.remote_stream != Access::Open,
+            _ => false,
+        }
     }
 
     /// Serves the packet at the front of the input, once its header and command are there.
@@ -247,69 +243,24 @@ impl<A: App> Iocp<A> {
                 cx.changed = true;
                 Flow::Go
             }
-        }
-    }
-
-    /// Lets the current packet's data pass.
-    fn pass_data<S: Socket>(
-        &mut self,
-        cx: &mut Context<'_, A::Address>,
-        state: &mut State<A::User>,
-        socket: &mut S,
-    ) -> Flow {
-        let most = (state.decoder.data_left() as usize).min(cx.budget);
-        let echo = state.data == Data::Echo;
-        let moved = if echo {
-            socket.relay(most)
-        } else {
-            let len = socket.rx(1).bytes.len().min(most);
-            socket.consume(len);
-            len
-        };
-        state.decoder.pass(moved);
-        cx.budget = cx.budget.saturating_sub(moved);
-        if moved > 0 {
-            self.work.echoed += if echo { moved as u64 } else { 0 };
-            return Flow::Go;
-        }
-        let rx = socket.rx(1);
-        Flow::Stop(if rx.bytes.is_empty() { nothing_to_read(rx.end) } else { Step::Output })
-    }
-
-    /// Sends what there is room for of a frozen list.
-    fn stream_list<S: Socket>(
-        &mut self,
-        cx: &mut Context<'_, A::Address>,
-        state: &mut State<A::User>,
-        socket: &mut S,
-    ) -> Flow {
-        let Pending::Streaming { sent, len } = &mut state.pending else {
-            return Flow::Go;
-        };
-        while *sent < *len {
-            let most = socket.room().min(cx.scratch.len()).min((*len - *sent) as usize);
-            if most == 0 {
-                return Flow::Stop(Step::Output);
+            Then::Open(open) => {
+                state.marks.set_open(open);
+                cx.changed = true;
+                Flow::Go
             }
-            if cx.budget == 0 {
-                return Flow::Stop(Step::More);
+            Then::Write(spelling) => {
+                state.pending = Pending::Writing(spelling);
+                Flow::Go
             }
-            let piece = cx.scratch.get_mut(..most).unwrap_or_default();
-            let filled = self.app.read_list(cx.id, *sent, piece).min(most);
-            if filled == 0 {
-                return Flow::Stop(Step::Abort(CloseReason::AppTimeout));
+            Then::Announce(packet) => {
+                state.pending = Pending::Announcing { packet };
+                Flow::Go
             }
-            socket.write(piece.get(..filled).unwrap_or_default());
-            // At most `len`, which is a u32.
-            *sent += filled as u32;
-            // The reader's patience begins anew.
-            cx.changed = true;
-            cx.budget = cx.budget.saturating_sub(filled);
+            Then::Text(left) | Then::Body(left) => {
+                state.pending = Pending::Sending { left, packet: 0 };
+                Flow::Go
+            }
         }
-        state.pending = Pending::Nothing;
-        cx.changed = true;
-        self.app.release_list(cx.id);
-        Flow::Go
     }
 }
 
@@ -333,15 +284,7 @@ impl<A: App> Protocol for Iocp<A> {
     type Answer = Reply<A::User>;
 
     fn open(&mut self, _now: Instant) -> Self::State {
-        State {
-            decoder: Decoder::new(),
-            data: Data::Discard,
-            flag: None,
-            failures: 0,
-            beaten: false,
-            user: None,
-            pending: Pending::Nothing,
-        }
+        State::new()
     }
 
     fn timers(&self, state: &Self::State, connected_at: Instant, now: Instant) -> Timers {
@@ -352,8 +295,12 @@ impl<A: App> Protocol for Iocp<A> {
                 let fixed = fixed(config.flag_timeout, CloseReason::NoFlag);
                 return Timers { fixed, silence: None };
             }
+            Some(Flag::Control) => Some(config.control_idle),
             Some(Flag::Throughput) => config.throughput_idle,
-            Some(_) => Some(config.control_idle),
+            Some(Flag::Upload) => config.upload_idle,
+            Some(Flag::Download) => config.download_idle,
+            Some(Flag::RemoteStream) => Some(config.remote_stream_idle),
+            Some(Flag::LogOutput) => config.log_idle,
         };
         let fixed = match (&state.pending, config.login_timeout) {
             // While a list is on its way, the state changes when some of it has moved.
@@ -362,7 +309,7 @@ impl<A: App> Protocol for Iocp<A> {
             }
             // An answered login is in time, even if its reply has to wait for room.
             (Pending::Login(_), _) => None,
-            (_, Some(after)) if state.user.is_none() && state.flag == Some(Flag::Control) => {
+            (_, Some(after)) if state.user.is_none() && self.wants_login(state.flag) => {
                 fixed(after, CloseReason::NoLogin)
             }
             _ => None,
@@ -380,9 +327,13 @@ impl<A: App> Protocol for Iocp<A> {
             let flow = match state.pending {
                 Pending::Asked => Flow::Stop(Step::App),
                 Pending::Streaming { .. } => self.stream_list(cx, state, socket),
+                Pending::Following(_) => self.follow_log(cx, state, socket),
+                Pending::Announcing { .. } if Self::FILES => self.announce(cx, state, socket),
+                Pending::Sending { .. } if Self::FILES => self.send(cx, state, socket),
                 _ if cx.budget == 0 => Flow::Stop(Step::More),
                 _ if state.flag.is_none() => self.read_flag(cx, state, socket),
                 _ if state.decoder.data_left() > 0 => self.pass_data(cx, state, socket),
+                Pending::Writing(_) if Self::FILES => self.finish_write(cx, state, socket),
                 _ => self.read_packet(cx, state, socket),
             };
             if let Flow::Stop(step) = flow {
@@ -398,6 +349,9 @@ impl<A: App> Protocol for Iocp<A> {
             Reply::List(List::TooLong) => Pending::NoList(control::TOO_LONG),
             Reply::List(List::Failed(why)) => Pending::NoList(why),
             Reply::List(List::Retry) => Pending::Retry,
+            // More room, or more to send: what was under way goes on.
+            Reply::Store if !matches!(state.pending, Pending::Asked) => return,
+            Reply::Store => Pending::Answered,
         };
     }
 
@@ -421,15 +375,17 @@ impl<A: App> Protocol for Iocp<A> {
     fn is_newcomer(&self, state: &Self::State) -> bool {
         match state.flag {
             None => true,
-            Some(Flag::Control) => {
-                state.user.is_none() && !state.beaten && matches!(state.pending, Pending::Nothing)
+            Some(Flag::Throughput | Flag::LogOutput) => false,
+            Some(_) => {
+                state.user.is_none()
+                    && state.marks == Marks::NONE
+                    && matches!(state.pending, Pending::Nothing)
             }
-            Some(_) => false,
         }
     }
 
     fn is_mid_reply(&self, state: &Self::State) -> bool {
-        matches!(state.pending, Pending::Streaming { .. })
+        matches!(state.pending, Pending::Streaming { .. } | Pending::Sending { left: 1.., .. })
             || (state.data == Data::Echo && state.decoder.data_left() > 0)
     }
 
@@ -445,7 +401,12 @@ impl<A: App> Protocol for Iocp<A> {
             | Pending::NoList(_)
             | Pending::Retry
             | Pending::Streaming { .. } => self.app.release_list(closed.id),
-            Pending::Nothing | Pending::Login(_) => {}
+            _ => {}
+        }
+        if Self::FILES
+            && matches!(state.flag, Some(Flag::Upload | Flag::Download | Flag::RemoteStream))
+        {
+            self.app.store().release(closed.id);
         }
         self.app.closed(closed);
     }

@@ -39,7 +39,9 @@ pub enum CloseReason {
     SlowReader,
     /// The application did not answer in time.
     AppTimeout,
-    /// The same user came back on a newer connection.
+    /// The application broke a promise: a file that is being sent has shrunk, say.
+    AppFailed,
+    /// The same user came back on a newer connection, or another one goes on with its upload.
     TakenOver,
     /// The table was full and this connection had proven nothing yet.
     Evicted,
@@ -51,7 +53,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [CloseReason; 15] = [
+    pub const ALL: [CloseReason; 16] = [
         Self::PeerClosed,
         Self::PeerReset,
         Self::Idle,
@@ -63,6 +65,7 @@ impl CloseReason {
         Self::LoginFailures,
         Self::SlowReader,
         Self::AppTimeout,
+        Self::AppFailed,
         Self::TakenOver,
         Self::Evicted,
         Self::Kicked,
@@ -84,6 +87,7 @@ impl CloseReason {
             Self::LoginFailures => "login-failures",
             Self::SlowReader => "slow-reader",
             Self::AppTimeout => "app-timeout",
+            Self::AppFailed => "app-failed",
             Self::TakenOver => "taken-over",
             Self::Evicted => "evicted",
             Self::Kicked => "kicked",

@@ -91,6 +91,13 @@ pub trait Socket {
     /// Takes bytes for sending; returns how many: all of them if there is room.
     fn write(&mut self, bytes: &[u8]) -> usize;
 
+    /// Takes bytes of a long body for sending; returns how many, none if there is no room now. A
+    /// socket that can send them from where they stand overrides this.
+    fn pour(&mut self, bytes: &[u8]) -> usize {
+        let len = bytes.len().min(self.room());
+        self.write(bytes.get(..len).unwrap_or_default())
+    }
+
     /// Moves up to `max` readable bytes to the output, and returns how many. A socket that can do
     /// so without a copy, or with pooled memory where its own buffers are full, overrides this.
     fn relay(&mut self, max: usize) -> usize {

@@ -2,6 +2,8 @@
 //!
 //! [`NoStore`] is the one of an application without files, and costs nothing.
 
+mod memory;
+
 use core::fmt::{self, Write};
 
 use crate::app::Answer;
@@ -9,6 +11,7 @@ use crate::command::{Code, Command};
 pub use crate::path::{Path, PathError};
 use crate::server::Ask;
 use crate::table::SessionId;
+pub use memory::{Entry, Handle, MemoryStore};
 
 /// Where a seek counts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -139,8 +139,15 @@ fn a_response_is_never_taken_for_a_request() {
 
 #[test]
 fn unknown_commands_and_flags_end_the_connection() {
-    let mut server = server(4, IocpConfig { throughput_idle: None, ..IocpConfig::default() });
-    for flag in [0u8, 1, 2, 5, 9, 255] {
+    let config = IocpConfig {
+        throughput_idle: None,
+        upload_idle: None,
+        download_idle: None,
+        ..IocpConfig::default()
+    };
+    let mut server = server(4, config);
+    server.protocol_mut().app_mut().shows_log = false;
+    for flag in [0u8, 1, 2, 3, 4, 5, 9, 255] {
         let (id, mut peer) = connect(&mut server, at(0), 0);
         peer.send(&[flag], at(0));
         peer.peer_finish();

@@ -48,9 +48,10 @@
 //! # use pulsegate_core::app::{Answer, App, Ask, Digest, Event, List, Login, Page};
 //! use pulsegate_core::frame::Limits;
 //! use pulsegate_core::list::Head;
-//! use pulsegate_core::protocol::{Iocp, IocpConfig};
+//! use pulsegate_core::protocol::{Flag, Iocp, IocpConfig};
 //! # use pulsegate_core::roster::Row;
 //! use pulsegate_core::server::{Closed, Config, Lent, Server};
+//! # use pulsegate_core::store::NoStore;
 //! # use pulsegate_core::table::SessionId;
 //! use pulsegate_core::table::Slot;
 //! use smoltcp::iface::{self, Interface, SocketSet};
@@ -58,11 +59,13 @@
 //! use smoltcp::socket::tcp;
 //! use smoltcp::wire::{EthernetAddress, IpCidr};
 //!
-//! # struct Application;
+//! # struct Application(NoStore);
 //! # impl App for Application {
 //! #     type Address = SocketAddrV4;
 //! #     type User = u16;
-//! #     fn login(&mut self, _: &Ask<SocketAddrV4>, _: &str, _: &Digest) -> Answer<Login<u16>> { Answer::Now(Login::Wrong) }
+//! #     type Store = NoStore;
+//! #     fn store(&mut self) -> &mut NoStore { &mut self.0 }
+//! #     fn login(&mut self, _: &Ask<SocketAddrV4>, _: Flag, _: &str, _: &Digest) -> Answer<Login<u16>> { Answer::Now(Login::Wrong) }
 //! #     fn user_name<'a>(&'a self, _: &'a u16) -> &'a str { "" }
 //! #     fn may_list(&self, _: &u16) -> bool { false }
 //! #     fn freeze_list(&mut self, _: &Ask<SocketAddrV4>, _: Page,
@@ -76,7 +79,7 @@
 //! let (mut slots, mut wheel) = ([const { Slot::EMPTY }; 4], [Head::EMPTY; 64]);
 //! let (mut reply, mut closes) = ([0; 384], [None, None]);
 //! let memory = Lent { slots: &mut slots[..], wheel: &mut wheel[..], scratch: &mut reply[..], closes: &mut closes[..] };
-//! let protocol = Iocp::new(IocpConfig { limits: Limits::SMALL, ..IocpConfig::default() }, Application);
+//! let protocol = Iocp::new(IocpConfig { limits: Limits::SMALL, ..IocpConfig::default() }, Application(NoStore));
 //! let server = Server::new(Config { tick: Duration::from_secs(1), ..Config::default() }, protocol, memory);
 //!
 //! // The pool: six sockets, two of which listen when all sessions are taken.

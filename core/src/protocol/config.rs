@@ -52,6 +52,18 @@ impl Flag {
     }
 }
 
+/// Who may use a protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// Nobody.
+    #[default]
+    Off,
+    /// Who has logged in.
+    Login,
+    /// Whoever connects.
+    Open,
+}
+
 /// Settings of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IocpConfig {
@@ -59,12 +71,24 @@ pub struct IocpConfig {
     pub limits: Limits,
     /// How long a connection may take to send its flag.
     pub flag_timeout: Duration,
-    /// How long a Control connection may take to log in; `None`: as long as it likes.
+    /// How long a connection may take to log in, where its protocol wants a login; `None`: as long
+    /// as it likes.
     pub login_timeout: Option<Duration>,
     /// The longest silence on Control.
     pub control_idle: Duration,
     /// The longest silence on Throughput; `None` switches the protocol off.
     pub throughput_idle: Option<Duration>,
+    /// The longest silence on Upload; `None` switches the protocol off.
+    pub upload_idle: Option<Duration>,
+    /// The longest silence on Download; `None` switches the protocol off.
+    pub download_idle: Option<Duration>,
+    /// Who may use RemoteStream.
+    pub remote_stream: Access,
+    /// The longest silence on RemoteStream.
+    pub remote_stream_idle: Duration,
+    /// The longest silence of a reader of the log, which has nothing to say; `None`: as long as it
+    /// likes. The application says who may read it.
+    pub log_idle: Option<Duration>,
     /// How many failed logins end a connection.
     pub login_failures: u8,
     /// How long the reader of a client list may take nothing of it.
@@ -72,7 +96,8 @@ pub struct IocpConfig {
 }
 
 impl Default for IocpConfig {
-    /// The protocol's own defaults: flag within 6 s, 60 s of silence, three logins.
+    /// The protocol's own defaults: flag within 6 s, 60 s of silence, three logins; RemoteStream is
+    /// off. Upload and Download are on where the application has files.
     fn default() -> Self {
         Self {
             limits: Limits::HOST,
@@ -80,6 +105,11 @@ impl Default for IocpConfig {
             login_timeout: None,
             control_idle: Duration::from_secs(60),
             throughput_idle: Some(Duration::from_secs(60)),
+            upload_idle: Some(Duration::from_secs(60)),
+            download_idle: Some(Duration::from_secs(60)),
+            remote_stream: Access::Off,
+            remote_stream_idle: Duration::from_secs(60),
+            log_idle: None,
             login_failures: 3,
             list_timeout: Duration::from_secs(5),
         }

@@ -1,11 +1,11 @@
-//! Control: login and the client list.
+//! Control: the client list.
 
-use crate::app::{Answer, App, Digest, Event, Login, Page};
+use crate::app::{App, Page};
 use crate::command::{Code, Command};
 use crate::server::Step;
 
 use super::exchange::{Exchange, Outcome, Then};
-use super::{Data, Pending, ask};
+use super::{Data, Pending};
 
 pub(super) const TOO_LONG: &str =
     "the list is over the packet limit; ask for a part of it with Offset= and Limit=";
@@ -15,9 +15,6 @@ pub(super) fn serve<A: App>(
     name: &str,
     command: &Command<'_>,
 ) -> Outcome {
-    if name.eq_ignore_ascii_case("Login") {
-        return login(exchange, name, command);
-    }
     let Some(user) = &exchange.state.user else {
         return exchange.fail(name, Code::LOGIN_REQUIRED, "");
     };
@@ -28,52 +25,6 @@ pub(super) fn serve<A: App>(
         return exchange.fail(name, Code::UNKNOWN, "the client list is for operators");
     }
     get_clients(exchange, name, command)
-}
-
-fn login<A: App>(exchange: &mut Exchange<'_, '_, A>, name: &str, command: &Command<'_>) -> Outcome {
-    let (Some(user), Some(password)) = (command.get("UserName"), command.get("Password")) else {
-        return exchange.fail(name, Code::PARAMETER, "Login needs UserName and Password");
-    };
-    if matches!(exchange.state.pending, Pending::Nothing) {
-        let answer = match Digest::from_hex(password) {
-            Some(digest) => exchange.iocp.app.login(&ask(exchange.cx), user, &digest),
-            // No digest can be right, so nobody needs to be asked.
-            None => Answer::Now(Login::Wrong),
-        };
-        match answer {
-            Answer::Now(login) => exchange.state.pending = Pending::Login(login),
-            Answer::Later => {
-                exchange.state.pending = Pending::Asked;
-                exchange.cx.changed = true;
-                return Outcome::Wait(Step::App);
-            }
-        }
-    }
-    match &exchange.state.pending {
-        Pending::Login(Login::Accepted(_)) => {
-            exchange.succeed(name, |reply| reply, Data::Discard, Then::LoggedIn)
-        }
-        Pending::Login(Login::Refused(why)) => {
-            let why = *why;
-            failed(exchange, name, user, why)
-        }
-        _ => failed(exchange, name, user, ""),
-    }
-}
-
-fn failed<A: App>(
-    exchange: &mut Exchange<'_, '_, A>,
-    name: &str,
-    user: &str,
-    why: &str,
-) -> Outcome {
-    let outcome = exchange.fail_then(name, Code::PASSWORD, why, Data::Discard, Then::LoginFailed);
-    if matches!(outcome, Outcome::Reply { .. }) {
-        let failures = exchange.state.failures.saturating_add(1);
-        let event = Event::LoginFailed { name: user, failures };
-        exchange.iocp.app.event(&ask(exchange.cx), event);
-    }
-    outcome
 }
 
 fn get_clients<A: App>(

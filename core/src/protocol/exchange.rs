@@ -4,7 +4,10 @@ use crate::app::{App, Event};
 use crate::command::{Code, Command, Kind, Reply};
 use crate::server::{CloseReason, Context, Step};
 
-use super::{Data, Flag, Iocp, State, ask, control, throughput};
+use super::remote_stream::Spelling;
+use super::{
+    Data, Flag, Iocp, State, ask, control, download, login, remote_stream, throughput, upload,
+};
 
 /// A heartbeat as nearly all devices spell it, and its reply, which needs no parsing and no
 /// writing then.
@@ -31,6 +34,16 @@ pub(super) enum Then {
     LoginFailed,
     /// This many bytes of a frozen list follow.
     Stream(u32),
+    /// The session has a file open from now on, or no longer.
+    Open(bool),
+    /// The packet's data is a `Write`'s, whose reply follows it.
+    Write(Spelling),
+    /// A download with packets of this size follows.
+    Announce(u32),
+    /// This many bytes of the store's follow, as part of the reply's text.
+    Text(u32),
+    /// This many bytes of the store's follow, as the reply's data.
+    Body(u32),
 }
 
 /// One packet that is being served.
@@ -63,8 +76,21 @@ impl<A: App> Exchange<'_, '_, A> {
         if name.eq_ignore_ascii_case("Active") {
             return self.heartbeat(name);
         }
+        if self.state.flag == Some(Flag::Throughput) {
+            return throughput::serve(self, name, &command);
+        }
+        if name.eq_ignore_ascii_case("Login") {
+            return login::serve(self, name, &command);
+        }
+        if self.state.user.is_none() && self.iocp.wants_login(self.state.flag) {
+            return self.fail(name, Code::LOGIN_REQUIRED, "");
+        }
         match self.state.flag {
-            Some(Flag::Throughput) => throughput::serve(self, name, &command),
+            Some(Flag::Upload) if Iocp::<A>::FILES => upload::serve(self, name, &command),
+            Some(Flag::Download) if Iocp::<A>::FILES => download::serve(self, name, &command),
+            Some(Flag::RemoteStream) if Iocp::<A>::FILES => {
+                remote_stream::serve(self, name, &command)
+            }
             _ => control::serve(self, name, &command),
         }
     }
@@ -92,8 +118,8 @@ impl<A: App> Exchange<'_, '_, A> {
 
     fn count_heartbeat(&mut self) {
         self.iocp.work.heartbeats += 1;
-        if !self.state.beaten {
-            self.state.beaten = true;
+        if !self.state.marks.has_beaten() {
+            self.state.marks.set_beaten();
             self.cx.changed = true;
         }
         self.iocp.app.event(&ask(self.cx), Event::Heartbeat);
@@ -107,8 +133,12 @@ impl<A: App> Exchange<'_, '_, A> {
         data: Data,
         then: Then,
     ) -> Outcome {
-        let back = if data == Data::Echo { self.data_len as usize } else { 0 };
-        let more = if let Then::Stream(len) = then { len as usize } else { 0 };
+        let back = match then {
+            Then::Body(len) => len as usize,
+            _ if data == Data::Echo => self.data_len as usize,
+            _ => 0,
+        };
+        let more = if let Then::Stream(len) | Then::Text(len) = then { len as usize } else { 0 };
         let order = self.iocp.config.limits.order;
         let reply = keys(Reply::new(self.cx.scratch, name, Code::OK));
         match reply.finish_with(more, back, order) {

@@ -18,6 +18,20 @@ impl<T: Copy + Eq + fmt::Display + fmt::Debug> Address for T {}
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct JobId(pub(super) u32);
 
+impl JobId {
+    /// As a number, to be kept where only numbers can be.
+    #[must_use]
+    pub const fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// From a number that [`JobId::to_bits`] gave. One that it did not give names no question.
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+}
+
 /// What a protocol sees of the server while it drives one session.
 #[derive(Debug)]
 pub struct Context<'a, A> {

@@ -5,9 +5,10 @@ use core::net::SocketAddrV4;
 
 use super::Session;
 use crate::app::{Answer, App, Ask, Digest, Event, List, Login, Page};
-use crate::protocol::Iocp;
+use crate::protocol::{Flag, Iocp};
 use crate::roster::Row;
 use crate::server::Closed;
+use crate::store::NoStore;
 use crate::table::{SessionId, Slot};
 
 /// A session with addresses of 6 bytes and a user of 2, in its slot.
@@ -24,8 +25,13 @@ enum Gateway {}
 impl App for Gateway {
     type Address = SocketAddrV4;
     type User = u16;
+    type Store = NoStore;
 
-    fn login(&mut self, _: &Ask<SocketAddrV4>, _: &str, _: &Digest) -> Answer<Login<u16>> {
+    fn store(&mut self) -> &mut NoStore {
+        match *self {}
+    }
+
+    fn login(&mut self, _: &Ask<SocketAddrV4>, _: Flag, _: &str, _: &Digest) -> Answer<Login<u16>> {
         match *self {}
     }
     fn user_name<'a>(&'a self, _: &'a u16) -> &'a str {

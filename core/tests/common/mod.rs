@@ -7,27 +7,34 @@ use embassy_time::{Duration, Instant};
 use pulsegate_core::app::{Answer, App, Ask, Digest, Event, List, Login, Page};
 use pulsegate_core::frame::{ByteOrder, Header};
 use pulsegate_core::list::Head;
-use pulsegate_core::protocol::{Iocp, IocpConfig};
+use pulsegate_core::protocol::{Flag, Iocp, IocpConfig};
 use pulsegate_core::roster::{Clock, Roster, Row};
 use pulsegate_core::server::{
     Address, CloseReason, Closed, Config, JobId, Parts, Protocol, Server, Session,
 };
+use pulsegate_core::store::{Entry, Handle, MemoryStore, NoStore};
 use pulsegate_core::table::{SessionId, Slot};
+use pulsegate_core::tail::{Cursor, Tail};
 
 /// An application that lets nobody in, for any type of address and user.
-pub(crate) struct NullApp<A, U>(PhantomData<(A, U)>);
+pub(crate) struct NullApp<A, U>(PhantomData<(A, U)>, NoStore);
 
 impl<A, U> NullApp<A, U> {
     pub(crate) const fn new() -> Self {
-        Self(PhantomData)
+        Self(PhantomData, NoStore)
     }
 }
 
 impl<A: Address, U: Clone> App for NullApp<A, U> {
     type Address = A;
     type User = U;
+    type Store = NoStore;
 
-    fn login(&mut self, _: &Ask<A>, _: &str, _: &Digest) -> Answer<Login<U>> {
+    fn store(&mut self) -> &mut NoStore {
+        &mut self.1
+    }
+
+    fn login(&mut self, _: &Ask<A>, _: Flag, _: &str, _: &Digest) -> Answer<Login<U>> {
         Answer::Now(Login::Wrong)
     }
     fn user_name<'a>(&'a self, _: &'a U) -> &'a str {
@@ -108,6 +115,16 @@ pub(crate) fn replies(mut bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
     found
 }
 
+/// A store for so many files of so many bytes.
+pub(crate) fn store(entries: usize, share: usize, sessions: usize) -> MemoryStore<'static> {
+    MemoryStore::new(
+        vec![Entry::FREE; entries].leak(),
+        vec![0; entries * share].leak(),
+        Vec::leak((0..sessions).map(|_| Handle::EMPTY).collect()),
+        vec![Entry::FREE; entries].leak(),
+    )
+}
+
 /// Lets in whoever is not called `stranger`; asks later for those whose name begins with `slow`.
 #[derive(Debug)]
 pub(crate) struct TestApp {
@@ -116,6 +133,9 @@ pub(crate) struct TestApp {
     pub(crate) events: Vec<String>,
     pub(crate) closed: Vec<(SessionId, CloseReason)>,
     pub(crate) last_overdue: Option<Duration>,
+    pub(crate) store: MemoryStore<'static>,
+    pub(crate) log: Tail<Vec<u8>>,
+    pub(crate) shows_log: bool,
 }
 
 impl TestApp {
@@ -127,6 +147,9 @@ impl TestApp {
             events: Vec::new(),
             closed: Vec::new(),
             last_overdue: None,
+            store: store(8, 4096, sessions),
+            log: Tail::new(vec![0; 512], 120),
+            shows_log: true,
         }
     }
 }
@@ -142,8 +165,19 @@ pub(crate) fn verdict(name: &str) -> Login<String> {
 impl App for TestApp {
     type Address = Addr;
     type User = String;
+    type Store = MemoryStore<'static>;
 
-    fn login(&mut self, ask: &Ask<Addr>, name: &str, digest: &Digest) -> Answer<Login<String>> {
+    fn store(&mut self) -> &mut MemoryStore<'static> {
+        &mut self.store
+    }
+
+    fn login(
+        &mut self,
+        ask: &Ask<Addr>,
+        _: Flag,
+        name: &str,
+        digest: &Digest,
+    ) -> Answer<Login<String>> {
         assert_eq!(digest.0[..2], [0x21, 0x23]);
         if name.starts_with("slow") {
             self.questions.push((ask.id, ask.job));
@@ -171,6 +205,12 @@ impl App for TestApp {
     }
     fn release_list(&mut self, id: SessionId) {
         self.roster.release(id);
+    }
+    fn open_log(&mut self, _: &Ask<Addr>) -> Option<Cursor> {
+        self.shows_log.then(|| self.log.end())
+    }
+    fn read_log(&mut self, _: SessionId, reader: &mut Cursor, buf: &mut [u8]) -> Option<usize> {
+        self.log.read(reader, buf)
     }
     fn event(&mut self, _: &Ask<Addr>, event: Event<'_, Iocp<Self>>) {
         self.events.push(format!("{event:?}"));

@@ -7,9 +7,10 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use pulsegate_core::app::{Answer, App, Ask, Digest, Event, List, Login, Page};
 use pulsegate_core::command::Printable;
-use pulsegate_core::protocol::{Iocp, Reply};
+use pulsegate_core::protocol::{Flag, Iocp, Reply};
 use pulsegate_core::roster::Row;
 use pulsegate_core::server::{CloseReason, Closed};
+use pulsegate_core::store::NoStore;
 use pulsegate_core::table::SessionId;
 use tracing::{debug, info, warn};
 
@@ -27,11 +28,12 @@ pub(super) struct HostApp {
     lists: HashMap<SessionId, Vec<u8>>,
     /// Sessions whose users have a login policy.
     entered: HashMap<SessionId, Arc<User>>,
+    files: NoStore,
 }
 
 impl HostApp {
     pub(super) fn new(shard: usize, shared: Arc<Shared>) -> Self {
-        Self { shard, shared, lists: HashMap::new(), entered: HashMap::new() }
+        Self { shard, shared, lists: HashMap::new(), entered: HashMap::new(), files: NoStore }
     }
 
     /// Keeps a list for its reader.
@@ -73,7 +75,7 @@ impl HostApp {
             Reply::Login(Login::Accepted(user)) => {
                 self.shared.presence.leave(user, (self.shard, id));
             }
-            Reply::Login(_) => {}
+            Reply::Login(_) | Reply::Store => {}
             Reply::List(_) => self.release_list(id),
         }
     }
@@ -83,7 +85,17 @@ impl HostApp {
     }
 
     /// The password is right; the login policy has the last word. Sessions that must go are told so.
-    fn admit(shared: &Shared, shard: usize, id: SessionId, user: Arc<User>) -> Login<Arc<User>> {
+    ///
+    /// Only sessions on Control count: a device may hold a file transfer beside it.
+    fn admit(
+        shared: &Shared,
+        flag: Flag,
+        (shard, id): (usize, SessionId),
+        user: Arc<User>,
+    ) -> Login<Arc<User>> {
+        if flag != Flag::Control {
+            return Login::Accepted(user);
+        }
         match shared.presence.enter(&user, (shard, id)) {
             Entry::Taken => Login::Refused("already logged in on another connection"),
             Entry::In(older) => {
@@ -109,10 +121,16 @@ impl fmt::Display for Name {
 impl App for HostApp {
     type Address = SocketAddr;
     type User = Arc<User>;
+    type Store = NoStore;
+
+    fn store(&mut self) -> &mut NoStore {
+        &mut self.files
+    }
 
     fn login(
         &mut self,
         ask: &Ask<SocketAddr>,
+        flag: Flag,
         name: &str,
         digest: &Digest,
     ) -> Answer<Login<Arc<User>>> {
@@ -123,7 +141,7 @@ impl App for HostApp {
         let check = if delay.is_zero() {
             match self.shared.users.quick(name, &digest.0) {
                 Quick::Known(user) => {
-                    let login = Self::admit(&self.shared, shard, id, user);
+                    let login = Self::admit(&self.shared, flag, (shard, id), user);
                     self.entering(id, &Reply::Login(login.clone()));
                     return Answer::Now(login);
                 }
@@ -141,7 +159,7 @@ impl App for HostApp {
                 Verdict::Accepted(user) => {
                     throttle.succeeded(address, &name);
                     drop(throttle);
-                    Self::admit(&shared, shard, id, user)
+                    Self::admit(&shared, flag, (shard, id), user)
                 }
                 Verdict::Refused => {
                     throttle.failed(address, &name, std::time::Instant::now());
@@ -291,7 +309,7 @@ mod tests {
 
     fn enter(app: &mut HostApp, id: SessionId, name: &str, login_policy: LoginPolicy) {
         let user = Arc::new(User { name: name.into(), role: Role::Device, login_policy });
-        let login = HostApp::admit(&app.shared, 0, id, user);
+        let login = HostApp::admit(&app.shared, Flag::Control, (0, id), user);
         assert!(matches!(login, Login::Accepted(_)), "{name}");
         app.entering(id, &Reply::Login(login));
     }

@@ -4,13 +4,21 @@ use std::net::SocketAddrV4;
 
 use embassy_time::{Duration, Instant};
 use pulsegate_core::app::{Answer, App, Ask, Digest, Event, List, Login, Page};
-use pulsegate_core::protocol::Iocp;
+use pulsegate_core::command::Printable;
+use pulsegate_core::protocol::{Flag, Iocp};
 use pulsegate_core::roster::{Clock, FrozenRow, Roster, Row};
 use pulsegate_core::server::{CloseReason, Closed};
+use pulsegate_core::store::{Entry, Handle, MemoryStore};
 use pulsegate_core::table::SessionId;
+use pulsegate_core::tail::{Cursor, Tail};
 
 /// The digest of the password `admin`, as hex digits.
 pub const DIGEST: &str = "21232f297a57a5a743894a0e4a801fc3";
+
+/// What the store holds: entries, and bytes of each.
+pub const FILES: usize = 16;
+/// The bytes of one file.
+pub const FILE_BYTES: usize = 4096;
 
 /// A user: name, digest of the password, whether the client list is shown.
 struct User {
@@ -26,9 +34,16 @@ static USERS: &[User] = &[
 ];
 
 /// Checks who may come in, keeps the client list, and notes how sessions end.
+#[derive(Debug)]
 pub struct Gatekeeper {
     pub(crate) roster: Roster<'static, SocketAddrV4, u16>,
     tick: Duration,
+    pub(crate) files: MemoryStore<'static>,
+    log: Tail<Vec<u8>>,
+    /// Who reads the log.
+    readers: Vec<SessionId>,
+    /// There are lines that they have not been woken for.
+    news: bool,
     /// Every session that ended: who, why, and when.
     pub closed: Vec<(SocketAddrV4, CloseReason, Instant)>,
 }
@@ -38,7 +53,31 @@ impl Gatekeeper {
         rows: &'static mut [Option<FrozenRow<SocketAddrV4, u16>>],
         tick: Duration,
     ) -> Self {
-        Self { roster: Roster::new(rows, Clock::SinceBoot), tick, closed: Vec::new() }
+        let files = MemoryStore::new(
+            vec![Entry::FREE; FILES].leak(),
+            vec![0; FILES * FILE_BYTES].leak(),
+            Vec::leak(rows.iter().map(|_| Handle::EMPTY).collect()),
+            vec![Entry::FREE; FILES].leak(),
+        );
+        Self {
+            roster: Roster::new(rows, Clock::SinceBoot),
+            tick,
+            files,
+            log: Tail::new(vec![0; 1024], 120),
+            readers: Vec::new(),
+            news: false,
+            closed: Vec::new(),
+        }
+    }
+
+    /// The readers of the log who have not seen all of it.
+    pub(crate) fn news(&mut self) -> Vec<SessionId> {
+        if std::mem::take(&mut self.news) { self.readers.clone() } else { Vec::new() }
+    }
+
+    fn say(&mut self, line: std::fmt::Arguments<'_>) {
+        self.log.push(line);
+        self.news = true;
     }
 
     fn user(&self, user: u16) -> Option<&'static User> {
@@ -54,8 +93,19 @@ fn name(user: &u16) -> &str {
 impl App for Gatekeeper {
     type Address = SocketAddrV4;
     type User = u16;
+    type Store = MemoryStore<'static>;
 
-    fn login(&mut self, _: &Ask<SocketAddrV4>, name: &str, digest: &Digest) -> Answer<Login<u16>> {
+    fn store(&mut self) -> &mut MemoryStore<'static> {
+        &mut self.files
+    }
+
+    fn login(
+        &mut self,
+        _: &Ask<SocketAddrV4>,
+        _: Flag,
+        name: &str,
+        digest: &Digest,
+    ) -> Answer<Login<u16>> {
         let given = u128::from_be_bytes(digest.0);
         // All rows are compared, and as numbers: how long it takes tells nothing.
         let found = (0..).zip(USERS).fold(None, |found, (index, user)| {
@@ -91,13 +141,32 @@ impl App for Gatekeeper {
         self.roster.release(id);
     }
 
-    fn event(&mut self, _: &Ask<SocketAddrV4>, _: Event<'_, Iocp<Self>>) {}
+    fn open_log(&mut self, ask: &Ask<SocketAddrV4>) -> Option<Cursor> {
+        self.readers.push(ask.id);
+        Some(self.log.end())
+    }
+
+    fn read_log(&mut self, _: SessionId, reader: &mut Cursor, buf: &mut [u8]) -> Option<usize> {
+        self.log.read(reader, buf)
+    }
+
+    fn event(&mut self, ask: &Ask<SocketAddrV4>, event: Event<'_, Iocp<Self>>) {
+        match event {
+            Event::Heartbeat => {}
+            Event::LoginFailed { name, .. } => {
+                self.say(format_args!("{}: no login as {}", ask.remote, Printable(name)));
+            }
+            other => self.say(format_args!("{}: {other:?}", ask.remote)),
+        }
+    }
 
     fn closed(&mut self, closed: &Closed<Iocp<Self>>) {
         if matches!(closed.reason, CloseReason::Idle | CloseReason::NoFlag) {
             let overdue = closed.overdue.expect("a timeout has a deadline behind it");
             assert!(overdue <= self.tick, "{:?} ended {overdue} late", closed.id);
         }
+        self.readers.retain(|reader| *reader != closed.id);
+        self.say(format_args!("{}: closed, {}", closed.remote, closed.reason));
         self.closed.push((closed.remote, closed.reason, closed.at));
     }
 }

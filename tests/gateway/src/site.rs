@@ -8,7 +8,7 @@ use pulsegate_core::app::List;
 use pulsegate_core::frame::Limits;
 use pulsegate_core::list::Head;
 use pulsegate_core::protocol::{Iocp, IocpConfig, Reply};
-use pulsegate_core::server::{Closed, Config, Parts, Server, Session};
+use pulsegate_core::server::{CloseReason, Closed, Config, Parts, Server, Session};
 use pulsegate_core::table::Slot;
 use smoltcp::iface::{Config as IfaceConfig, Interface, SocketSet};
 use smoltcp::socket::tcp;
@@ -127,6 +127,12 @@ impl Site {
         while let Some((id, job)) = self.gateway.protocol_mut().app_mut().roster.granted() {
             // Whoever has gone in the meantime is told so and harms nobody.
             let _ = self.gateway.complete(now, id, job, Reply::List(List::Retry));
+        }
+        while let Some(id) = self.gateway.protocol_mut().app_mut().files.taken_over() {
+            let _ = self.gateway.close(now, id, CloseReason::TakenOver);
+        }
+        for id in self.gateway.protocol_mut().app_mut().news() {
+            self.gateway.wake(id);
         }
         check::pool(now, &self.setup, &self.gateway, &self.sockets);
         self.next = self.gateway.poll_at(now, &mut self.iface, &self.sockets);

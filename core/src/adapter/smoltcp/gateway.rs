@@ -255,7 +255,9 @@ where
         self.pool.census()
     }
 
-    fn wake(&mut self, id: SessionId) {
+    /// Gives a session a turn at the next poll, for news that its socket does not tell of: lines of
+    /// a log that it reads. A stale id is ignored.
+    pub fn wake(&mut self, id: SessionId) {
         if let Some(index) = self.pool.find(id) {
             self.pool.set_turn(index, Turn::Now);
         }
