@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use pulsegate_core::frame::{ByteOrder, HEADER_LEN, Limits, MAX_PACKET};
-use pulsegate_core::protocol::IocpConfig;
+use pulsegate_core::protocol::{Access, IocpConfig};
 use serde::{Deserialize, Deserializer};
 
 use crate::clock::to_core;
@@ -52,6 +52,22 @@ pub struct Options {
     #[arg(long, value_name = "DUR", value_parser = duration)]
     #[serde(deserialize_with = "duration_text")]
     pub throughput_idle_timeout: Option<Duration>,
+    /// The same for Upload alone
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    #[serde(deserialize_with = "duration_text")]
+    pub upload_idle_timeout: Option<Duration>,
+    /// The same for Download alone
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    #[serde(deserialize_with = "duration_text")]
+    pub download_idle_timeout: Option<Duration>,
+    /// The same for RemoteStream alone
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    #[serde(deserialize_with = "duration_text")]
+    pub remote_stream_idle_timeout: Option<Duration>,
+    /// Silence after which a reader of the log is closed [default: never]
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    #[serde(deserialize_with = "duration_text")]
+    pub log_output_idle_timeout: Option<Duration>,
     /// Switch Throughput off
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub no_throughput: Option<bool>,
@@ -76,6 +92,34 @@ pub struct Options {
     /// Users file; see `pulsegate user`. Without it, admin/admin exists on loopback
     #[arg(long, value_name = "FILE")]
     pub users: Option<PathBuf>,
+    /// Directory for the files of devices: switches Upload and Download on
+    #[arg(long, value_name = "DIR")]
+    pub files: Option<PathBuf>,
+    /// Who may use RemoteStream on these files: off, login or open (anybody) [default: off]
+    #[arg(long, value_name = "WHO")]
+    pub remote_stream: Option<RemoteStream>,
+    /// The end of an upload is answered when the file is on the disk, not with the system
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub sync: Option<bool>,
+    /// Most bytes of one file [default: what the disk holds]
+    #[arg(long, value_name = "BYTES")]
+    pub max_file_bytes: Option<u64>,
+    /// Most bytes of one device's files together [default: what the disk holds]
+    #[arg(long, value_name = "BYTES")]
+    pub max_user_bytes: Option<u64>,
+    /// Most files and directories of one device [default: what the disk holds]
+    #[arg(long, value_name = "N")]
+    pub max_user_files: Option<u64>,
+    /// Threads that read and write files [default: 4]
+    #[arg(long, value_name = "N")]
+    pub file_workers: Option<usize>,
+    /// Memory for file data on its way, over all sessions [default: 64 MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub file_memory: Option<usize>,
+    /// Who may read the log over a connection: off, loopback (if the listener is on it) or all
+    /// [default: loopback]
+    #[arg(long, value_name = "WHO")]
+    pub log_output: Option<LogOutput>,
     /// error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub log: Option<LogLevel>,
@@ -104,6 +148,30 @@ pub enum LogFormat {
     Text,
     /// One object a line, for programs.
     Json,
+}
+
+/// Who may use RemoteStream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum RemoteStream {
+    /// Nobody.
+    Off,
+    /// Who has logged in.
+    Login,
+    /// Anybody, on all files.
+    Open,
+}
+
+/// Who may read the log over a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogOutput {
+    /// Nobody.
+    Off,
+    /// Whoever reaches the listener, if that is on loopback.
+    Loopback,
+    /// Whoever reaches the listener.
+    All,
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -162,6 +230,12 @@ impl Options {
             idle_timeout: self.idle_timeout.or(base.idle_timeout),
             control_idle_timeout: self.control_idle_timeout.or(base.control_idle_timeout),
             throughput_idle_timeout: self.throughput_idle_timeout.or(base.throughput_idle_timeout),
+            upload_idle_timeout: self.upload_idle_timeout.or(base.upload_idle_timeout),
+            download_idle_timeout: self.download_idle_timeout.or(base.download_idle_timeout),
+            remote_stream_idle_timeout: self
+                .remote_stream_idle_timeout
+                .or(base.remote_stream_idle_timeout),
+            log_output_idle_timeout: self.log_output_idle_timeout.or(base.log_output_idle_timeout),
             no_throughput: self.no_throughput.or(base.no_throughput),
             max_command: self.max_command.or(base.max_command),
             big_endian: self.big_endian.or(base.big_endian),
@@ -170,6 +244,15 @@ impl Options {
             devices_list: self.devices_list.or(base.devices_list),
             backlog_bytes: self.backlog_bytes.or(base.backlog_bytes),
             users: self.users.or(base.users),
+            files: self.files.or(base.files),
+            remote_stream: self.remote_stream.or(base.remote_stream),
+            sync: self.sync.or(base.sync),
+            max_file_bytes: self.max_file_bytes.or(base.max_file_bytes),
+            max_user_bytes: self.max_user_bytes.or(base.max_user_bytes),
+            max_user_files: self.max_user_files.or(base.max_user_files),
+            file_workers: self.file_workers.or(base.file_workers),
+            file_memory: self.file_memory.or(base.file_memory),
+            log_output: self.log_output.or(base.log_output),
             log: self.log.or(base.log),
             log_format: self.log_format.or(base.log_format),
         }
@@ -181,31 +264,10 @@ impl Options {
     /// # Errors
     /// A message that names the option and what it may be.
     pub fn settings(&self, descriptors: usize) -> anyhow::Result<Settings> {
-        let idle = self.idle_timeout.unwrap_or(Duration::from_secs(60));
         let tick = self.tick.unwrap_or(Duration::from_millis(100));
-        let flag_timeout = self.flag_timeout.unwrap_or(Duration::from_secs(6));
-        let control_idle = self.control_idle_timeout.unwrap_or(idle);
-        let throughput_idle = self.throughput_idle_timeout.unwrap_or(idle);
         anyhow::ensure!(
             (Duration::from_millis(1)..=Duration::from_secs(10)).contains(&tick),
             "tick = {tick:?}: must be from 1ms to 10s"
-        );
-        for (name, timeout) in [
-            ("flag-timeout", Some(flag_timeout)),
-            ("login-timeout", self.login_timeout),
-            ("control-idle-timeout or idle-timeout", Some(control_idle)),
-            ("throughput-idle-timeout or idle-timeout", Some(throughput_idle)),
-        ] {
-            let timeout = timeout.unwrap_or(tick);
-            anyhow::ensure!(
-                timeout >= tick,
-                "{name} = {timeout:?}: must not be below the tick of {tick:?}"
-            );
-        }
-        let command = self.max_command.unwrap_or(Limits::HOST.command);
-        anyhow::ensure!(
-            (64..=16 * 1024).contains(&command),
-            "max-command = {command}: must be from 64 to 16384 bytes"
         );
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let shards = self.shards.unwrap_or(cores);
@@ -215,27 +277,85 @@ impl Options {
             (1..=16_000_000).contains(&max_sessions),
             "max-sessions = {max_sessions}: must be from 1 to 16000000"
         );
-        let big = self.big_endian.unwrap_or(false);
-        let order = if big { ByteOrder::Big } else { ByteOrder::Little };
+        let listen =
+            self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT)));
+        let defaults = Settings::new(listen, max_sessions);
         Ok(Settings {
-            listen: self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT))),
             shards,
-            max_sessions,
-            backlog_bytes: self.backlog_bytes.unwrap_or(64 << 20),
+            backlog_bytes: self.backlog_bytes.unwrap_or(defaults.backlog_bytes),
             tick,
             evict: !self.no_evict.unwrap_or(false),
             devices_list: self.devices_list.unwrap_or(false),
-            protocol: IocpConfig {
-                limits: Limits { packet: MAX_PACKET, command, order },
-                flag_timeout: to_core(flag_timeout),
-                login_timeout: self.login_timeout.map(to_core),
-                control_idle: to_core(control_idle),
-                throughput_idle: (!self.no_throughput.unwrap_or(false))
-                    .then(|| to_core(throughput_idle)),
-                login_failures: self.login_failures.unwrap_or(3).max(1),
-                ..IocpConfig::default()
-            },
+            protocol: self.protocol(tick)?,
+            ..defaults
         })
+    }
+
+    fn protocol(&self, tick: Duration) -> anyhow::Result<IocpConfig> {
+        let command = self.max_command.unwrap_or(Limits::HOST.command);
+        anyhow::ensure!(
+            (64..=16 * 1024).contains(&command),
+            "max-command = {command}: must be from 64 to 16384 bytes"
+        );
+        let big = self.big_endian.unwrap_or(false);
+        let order = if big { ByteOrder::Big } else { ByteOrder::Little };
+        let least = |name: &str, timeout: Duration| {
+            anyhow::ensure!(
+                timeout >= tick,
+                "{name} = {timeout:?}: must not be below the tick of {tick:?}"
+            );
+            Ok(to_core(timeout))
+        };
+        let idle = self.idle_timeout.unwrap_or(Duration::from_secs(60));
+        let silence = |name: &str, own: Option<Duration>| {
+            least(&format!("{name}-idle-timeout or idle-timeout"), own.unwrap_or(idle))
+        };
+        let (has_files, throughput) = (self.files.is_some(), !self.no_throughput.unwrap_or(false));
+        let remote_stream = match self.remote_stream {
+            Some(RemoteStream::Login) => Access::Login,
+            Some(RemoteStream::Open) => Access::Open,
+            Some(RemoteStream::Off) | None => Access::Off,
+        };
+        anyhow::ensure!(
+            has_files || remote_stream == Access::Off,
+            "remote-stream needs files: say which directory with --files DIR"
+        );
+        Ok(IocpConfig {
+            limits: Limits { packet: MAX_PACKET, command, order },
+            flag_timeout: least(
+                "flag-timeout",
+                self.flag_timeout.unwrap_or(Duration::from_secs(6)),
+            )?,
+            login_timeout: self
+                .login_timeout
+                .map(|after| least("login-timeout", after))
+                .transpose()?,
+            control_idle: silence("control", self.control_idle_timeout)?,
+            throughput_idle: Some(silence("throughput", self.throughput_idle_timeout)?)
+                .filter(|_| throughput),
+            upload_idle: Some(silence("upload", self.upload_idle_timeout)?).filter(|_| has_files),
+            download_idle: Some(silence("download", self.download_idle_timeout)?)
+                .filter(|_| has_files),
+            remote_stream,
+            remote_stream_idle: silence("remote-stream", self.remote_stream_idle_timeout)?,
+            log_idle: self
+                .log_output_idle_timeout
+                .map(|after| least("log-output-idle-timeout", after))
+                .transpose()?,
+            login_failures: self.login_failures.unwrap_or(3).max(1),
+            ..IocpConfig::default()
+        })
+    }
+
+    /// Whether sessions of a listener at this address may read the log. On a machine behind a
+    /// proxy everybody looks local, so the listener's own address decides.
+    #[must_use]
+    pub fn shows_log(&self, listen: SocketAddr) -> bool {
+        match self.log_output {
+            Some(LogOutput::Off) => false,
+            Some(LogOutput::All) => true,
+            Some(LogOutput::Loopback) | None => listen.ip().is_loopback(),
+        }
     }
 }
 

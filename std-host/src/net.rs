@@ -4,6 +4,6 @@ mod conn;
 mod listener;
 mod proof;
 
-pub use conn::{Conn, IoBuffers, TcpSocket, abort};
+pub use conn::{Conn, IoBuffers, TcpSocket, abort, keep_alive};
 pub use listener::{BindError, bind};
 pub use proof::TcpState;

@@ -2,6 +2,7 @@
 
 mod app;
 mod list;
+mod log;
 mod presence;
 mod shard;
 mod stats;
@@ -24,6 +25,7 @@ use crate::clock::{Clock, to_core};
 use crate::net::{BindError, bind};
 use crate::users::{Checker, Throttle, User, UserDb};
 pub use list::{ClientRow, Snapshot};
+pub use log::LogHub;
 pub use stats::Stats;
 
 /// Everything that a server is built from.
@@ -46,6 +48,27 @@ pub struct Settings {
     pub devices_list: bool,
     /// Settings of the protocol.
     pub protocol: IocpConfig,
+    /// The log, where sessions may read it (LogOutput).
+    pub log: Option<Arc<LogHub>>,
+}
+
+impl Settings {
+    /// The defaults of `serve` for a server of one shard at this address, with room for so many
+    /// sessions.
+    #[must_use]
+    pub fn new(listen: SocketAddr, max_sessions: usize) -> Self {
+        Self {
+            listen,
+            shards: 1,
+            max_sessions,
+            backlog_bytes: 64 << 20,
+            tick: Duration::from_millis(100),
+            evict: true,
+            devices_list: false,
+            protocol: IocpConfig::default(),
+            log: None,
+        }
+    }
 }
 
 /// Why a server did not start.
@@ -105,6 +128,8 @@ enum Message {
     MakeRoom { asker: usize },
     /// The answer to that: a place that is counted already, or none in the whole server.
     Room { found: bool },
+    /// There is something new in the log.
+    Log,
     /// End a session.
     Close { id: SessionId, reason: CloseReason },
     /// Take no more connections, end all sessions, be gone at the latest by then.
@@ -129,6 +154,8 @@ struct Shared {
     throttle: Mutex<Throttle>,
     presence: presence::Presence,
     lists: list::Line,
+    /// How each shard stands to the log.
+    reading: Vec<log::Reading>,
     observer: Option<Observer>,
 }
 
@@ -189,9 +216,13 @@ fn start_on(
         throttle: Mutex::new(Throttle::default()),
         presence: presence::Presence::default(),
         lists: list::Line::default(),
+        reading: listeners.iter().map(|_| log::Reading::default()).collect(),
         observer,
         settings,
     });
+    if let Some(log) = &shared.settings.log {
+        log.serve(Arc::downgrade(&shared));
+    }
     let mut running = Running { address, shared, stats: Vec::new(), threads: Vec::new() };
     for (index, (listener, (poll, inbox))) in listeners.into_iter().zip(receivers).enumerate() {
         let stats = Arc::new(stats::ShardStats::default());

@@ -29,16 +29,8 @@ const TOO_MUCH: usize = 6 << 20;
 const GRACE: Duration = Duration::from_millis(50);
 
 fn settings() -> Settings {
-    Settings {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        shards: 1,
-        max_sessions: 4000,
-        backlog_bytes: 64 << 20,
-        tick: Duration::from_millis(20),
-        evict: true,
-        devices_list: false,
-        protocol: IocpConfig::default(),
-    }
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    Settings { tick: Duration::from_millis(20), ..Settings::new(listen, 4000) }
 }
 
 fn serve(settings: Settings) -> Running {

@@ -95,6 +95,24 @@ pub struct IocpConfig {
     pub list_timeout: Duration,
 }
 
+impl IocpConfig {
+    /// The longest of the timeouts that sessions run into as a rule: what a sweep's wheel is to
+    /// cover.
+    #[must_use]
+    pub fn longest_timeout(&self) -> Duration {
+        [
+            self.throughput_idle,
+            self.upload_idle,
+            self.download_idle,
+            (self.remote_stream != Access::Off).then_some(self.remote_stream_idle),
+            self.log_idle,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.flag_timeout.max(self.control_idle), Duration::max)
+    }
+}
+
 impl Default for IocpConfig {
     /// The protocol's own defaults: flag within 6 s, 60 s of silence, three logins; RemoteStream is
     /// off. Upload and Download are on where the application has files.

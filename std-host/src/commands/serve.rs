@@ -3,16 +3,20 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::filter::{LevelFilter, dynamic_filter_fn};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::{fmt, util::SubscriberInitExt};
 
 use crate::config::{LogFormat, LogLevel, Options, read_file};
 use crate::descriptors::raise;
-use crate::server::{Running, Settings, start};
+use crate::server::{LogHub, Running, Settings, start};
 use crate::users::UserDb;
 
 /// Descriptors that are not for sessions: listeners, queues, files, the standard three.
@@ -44,13 +48,17 @@ pub struct ServeArgs {
 pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let file = args.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
     let options = args.options.or(file);
+    let hub = LogHub::new();
     let _log = init_log(
         options.log.unwrap_or(LogLevel::Info),
         options.log_format.unwrap_or(LogFormat::Text),
+        &hub,
     );
     let descriptors = descriptors();
     let room = descriptors.saturating_sub(RESERVED_DESCRIPTORS);
     let settings = options.settings(room)?;
+    let log = options.shows_log(settings.listen).then_some(hub);
+    let settings = Settings { log, ..settings };
     if settings.max_sessions > room {
         warn!(
             max_sessions = settings.max_sessions,
@@ -140,7 +148,9 @@ fn open_users(
 ///
 /// Lines are written by a thread of their own, and dropped when it cannot keep up: whoever reads
 /// stderr must not be able to stop the shards. What is waiting is written when the guard goes.
-fn init_log(level: LogLevel, format: LogFormat) -> WorkerGuard {
+///
+/// Sessions that read the log get the same lines, as text; they are formatted only while somebody reads.
+fn init_log(level: LogLevel, format: LogFormat, hub: &Arc<LogHub>) -> WorkerGuard {
     let level = match level {
         LogLevel::Error => tracing::Level::ERROR,
         LogLevel::Warn => tracing::Level::WARN,
@@ -151,15 +161,39 @@ fn init_log(level: LogLevel, format: LogFormat) -> WorkerGuard {
     let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
         .buffered_lines_limit(LOG_LINES)
         .finish(std::io::stderr());
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(writer);
+    let (lines, read) = (Arc::clone(hub), Arc::clone(hub));
+    let level = LevelFilter::from_level(level);
+    let readers = fmt::layer()
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(move || Line(Arc::clone(&lines)))
+        .with_filter(
+            dynamic_filter_fn(move |line, _| *line.level() <= level && read.is_read())
+                .with_max_level_hint(level),
+        );
+    let log = tracing_subscriber::registry().with(level).with(readers);
     match format {
         LogFormat::Text => {
             let colors = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            log.with_target(false).with_ansi(colors).init();
+            let stderr = fmt::layer().with_target(false).with_ansi(colors).with_writer(writer);
+            log.with(stderr).init();
         }
-        LogFormat::Json => log.json().init(),
+        LogFormat::Json => log.with(fmt::layer().json().with_writer(writer)).init(),
     }
     guard
+}
+
+/// Writes a line to those who read the log over a connection.
+struct Line(Arc<LogHub>);
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        (&*self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Descriptors that this process may have, after raising the limit.

@@ -309,24 +309,18 @@ impl<'a> TcpSocket<'a> {
         len
     }
 
-    /// Hands the write buffer and the first `len` readable bytes to the kernel in one call.
-    fn send_readable(&mut self, len: usize) -> usize {
-        let data = &self.io.read[self.io.read_at..self.io.read_at + len];
-        let parts = [IoSlice::new(&self.io.write[..self.io.write_len]), IoSlice::new(data)];
-        let accepted = match self.conn.stream.write_vectored(&parts) {
-            Ok(n) => n,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                0
-            }
-            Err(_) => {
-                self.fail();
-                return 0;
-            }
+    /// Hands the write buffer and these bytes to the kernel in one call, and says how many of these
+    /// it took. What it left of the buffer is still in it.
+    fn send_behind_buffer(&mut self, data: &[u8]) -> usize {
+        let sent = send_both(&mut self.conn.stream, &self.io.write[..self.io.write_len], data);
+        self.account_for(sent)
+    }
+
+    /// The kernel took so many bytes, of the write buffer first; the rest is what it took behind it.
+    fn account_for(&mut self, sent: io::Result<usize>) -> usize {
+        let Ok(accepted) = sent else {
+            self.fail();
+            return 0;
         };
         if accepted > 0 {
             self.conn.wrote_at = self.now;
@@ -334,7 +328,17 @@ impl<'a> TcpSocket<'a> {
         let of_buffer = accepted.min(self.io.write_len);
         self.io.write.copy_within(of_buffer..self.io.write_len, 0);
         self.io.write_len -= of_buffer;
-        let direct = accepted - of_buffer;
+        accepted - of_buffer
+    }
+
+    /// Hands the write buffer and the first `len` readable bytes to the kernel in one call.
+    fn send_readable(&mut self, len: usize) -> usize {
+        let data = &self.io.read[self.io.read_at..self.io.read_at + len];
+        let sent = send_both(&mut self.conn.stream, &self.io.write[..self.io.write_len], data);
+        let direct = self.account_for(sent);
+        if self.conn.end == End::Failed {
+            return 0;
+        }
         self.io.read_at += direct;
         if direct == len {
             return len;
@@ -350,6 +354,18 @@ impl<'a> TcpSocket<'a> {
         }
         TcpState::of(&self.conn.stream)
             .map_or(self.now, |state| before(self.now, state.since_received))
+    }
+}
+
+/// One call for two pieces; nothing taken is no error.
+fn send_both(stream: &mut TcpStream, first: &[u8], second: &[u8]) -> io::Result<usize> {
+    match stream.write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
+        {
+            Ok(0)
+        }
+        sent => sent,
     }
 }
 
@@ -395,6 +411,21 @@ impl Socket for TcpSocket<'_> {
         self.io.write_len += len;
         self.sent += len;
         len
+    }
+
+    fn pour(&mut self, bytes: &[u8]) -> usize {
+        if self.conn.end == End::Failed || self.conn.finished || self.conn.is_blocked() {
+            return 0;
+        }
+        let len = bytes.len();
+        if len <= COPY_LIMIT && len <= self.io.write.len() - self.io.write_len {
+            return self.write(bytes);
+        }
+        let sent = self.send_behind_buffer(bytes);
+        // What the kernel did not take of the reply's head goes first when there is room.
+        self.spill_write_buffer();
+        self.sent += sent;
+        sent
     }
 
     fn relay(&mut self, max: usize) -> usize {
@@ -472,6 +503,17 @@ impl Socket for TcpSocket<'_> {
         self.io.reclaim(self.conn);
         abort(&self.conn.stream);
     }
+}
+
+/// Asks the kernel to find out if this stream's peer is gone, where nothing else does: after a
+/// minute of silence, six probes ten seconds apart.
+pub fn keep_alive(stream: &TcpStream) {
+    let probes = socket2::TcpKeepalive::new()
+        .with_time(std::time::Duration::from_secs(60))
+        .with_interval(std::time::Duration::from_secs(10))
+        .with_retries(6);
+    // On a connection that is gone already there is nothing to find out.
+    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&probes);
 }
 
 /// Makes the close of this stream an RST that discards what has not been sent.

@@ -12,6 +12,7 @@ use pulsegate_core::roster::Row;
 use pulsegate_core::server::{CloseReason, Closed};
 use pulsegate_core::store::NoStore;
 use pulsegate_core::table::SessionId;
+use pulsegate_core::tail::Cursor;
 use tracing::{debug, info, warn};
 
 use super::list::{Asker, FrozenRow, gather};
@@ -29,11 +30,34 @@ pub(super) struct HostApp {
     /// Sessions whose users have a login policy.
     entered: HashMap<SessionId, Arc<User>>,
     files: NoStore,
+    /// Sessions that read the log.
+    readers: Vec<SessionId>,
+    /// One of them has just begun.
+    has_new_reader: bool,
 }
 
 impl HostApp {
     pub(super) fn new(shard: usize, shared: Arc<Shared>) -> Self {
-        Self { shard, shared, lists: HashMap::new(), entered: HashMap::new(), files: NoStore }
+        Self {
+            shard,
+            shared,
+            lists: HashMap::new(),
+            entered: HashMap::new(),
+            files: NoStore,
+            readers: Vec::new(),
+            has_new_reader: false,
+        }
+    }
+
+    /// The sessions that read the log, which is looked at now.
+    pub(super) fn log_readers(&self) -> Vec<SessionId> {
+        self.shared.reading[self.shard].look();
+        self.readers.clone()
+    }
+
+    /// Whether a session has begun to read the log since this was last asked.
+    pub(super) const fn has_new_reader(&mut self) -> bool {
+        std::mem::replace(&mut self.has_new_reader, false)
     }
 
     /// Keeps a list for its reader.
@@ -211,6 +235,17 @@ impl App for HostApp {
         }
     }
 
+    fn open_log(&mut self, ask: &Ask<SocketAddr>) -> Option<Cursor> {
+        let log = self.shared.settings.log.as_ref()?;
+        self.readers.push(ask.id);
+        self.has_new_reader = true;
+        Some(log.open(&self.shared.reading[self.shard]))
+    }
+
+    fn read_log(&mut self, _: SessionId, reader: &mut Cursor, buf: &mut [u8]) -> Option<usize> {
+        self.shared.settings.log.as_ref()?.read(reader, buf)
+    }
+
     fn event(&mut self, ask: &Ask<SocketAddr>, event: Event<'_, Iocp<Self>>) {
         let (session, remote) = (Name(self.shard, ask.id), ask.remote);
         match event {
@@ -239,6 +274,12 @@ impl App for HostApp {
         let user = closed.user.as_ref();
         if let Some(user) = self.entered.remove(&closed.id) {
             self.shared.presence.leave(&user, (self.shard, closed.id));
+        }
+        if let Some(at) = self.readers.iter().position(|reader| *reader == closed.id) {
+            self.readers.swap_remove(at);
+            if let Some(log) = &self.shared.settings.log {
+                log.close(&self.shared.reading[self.shard]);
+            }
         }
         let ms = |duration: embassy_time::Duration| duration.as_millis();
         info!(
@@ -272,8 +313,6 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::AtomicUsize;
 
-    use pulsegate_core::protocol::IocpConfig;
-
     use super::super::list::Line;
     use super::super::presence::Presence;
     use super::super::{Settings, Shared};
@@ -282,16 +321,7 @@ mod tests {
     use crate::users::{Checker, UserDb};
 
     fn app() -> HostApp {
-        let settings = Settings {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            shards: 1,
-            max_sessions: 1,
-            backlog_bytes: 0,
-            tick: std::time::Duration::from_millis(100),
-            evict: true,
-            devices_list: false,
-            protocol: IocpConfig::default(),
-        };
+        let settings = Settings::new(SocketAddr::from(([127, 0, 0, 1], 0)), 1);
         let shared = Shared {
             settings,
             clock: Clock::new(),
@@ -302,6 +332,7 @@ mod tests {
             throttle: Mutex::new(Throttle::default()),
             presence: Presence::default(),
             lists: Line::default(),
+            reading: Vec::new(),
             observer: None,
         };
         HostApp::new(0, Arc::new(shared))

@@ -26,6 +26,8 @@ pub(super) struct ShardStats {
     logins: AtomicU64,
     login_failures: AtomicU64,
     echoed: AtomicU64,
+    stored: AtomicU64,
+    sent: AtomicU64,
     closed: [AtomicU64; REASONS],
 }
 
@@ -40,6 +42,8 @@ impl ShardStats {
         set(&self.logins, work.logins);
         set(&self.login_failures, work.login_failures);
         set(&self.echoed, work.echoed);
+        set(&self.stored, work.stored);
+        set(&self.sent, work.sent);
         for (to, reason) in self.closed.iter().zip(CloseReason::ALL) {
             set(to, counters.closed(reason));
         }
@@ -75,6 +79,10 @@ pub struct Stats {
     pub login_failures: u64,
     /// Bytes of data parts passed back.
     pub echoed: u64,
+    /// Bytes of files received.
+    pub stored: u64,
+    /// Bytes of files and lists of files sent.
+    pub sent: u64,
     closed: [u64; REASONS],
 }
 
@@ -103,6 +111,8 @@ impl Stats {
                 (&mut sum.logins, &shard.logins),
                 (&mut sum.login_failures, &shard.login_failures),
                 (&mut sum.echoed, &shard.echoed),
+                (&mut sum.stored, &shard.stored),
+                (&mut sum.sent, &shard.sent),
             ];
             let closes = sum.closed.iter_mut().zip(&shard.closed);
             for (to, from) in parts.into_iter().chain(closes) {
