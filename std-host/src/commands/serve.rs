@@ -22,6 +22,9 @@ use crate::users::UserDb;
 /// Descriptors that are not for sessions: listeners, queues, files, the standard three.
 const RESERVED_DESCRIPTORS: usize = 64;
 
+/// Most descriptors that are kept for files that are being transferred.
+const FILE_DESCRIPTORS: usize = 1024;
+
 /// How long sessions have to take their last reply when the server stops.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -56,6 +59,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     );
     let descriptors = descriptors();
     let room = descriptors.saturating_sub(RESERVED_DESCRIPTORS);
+    let for_files = if options.files.is_some() { FILE_DESCRIPTORS.min(room / 4) } else { 0 };
+    let room = room - for_files;
     let settings = options.settings(room)?;
     let log = options.shows_log(settings.listen).then_some(hub);
     let settings = Settings { log, ..settings };
