@@ -9,6 +9,7 @@
 pub mod baseline;
 pub mod compare;
 pub mod dialect;
+pub mod files;
 pub mod host;
 pub mod idle;
 pub mod loadgen;

@@ -12,7 +12,7 @@ use pulsegate_bench::baseline::{self, Kind, Options};
 use pulsegate_bench::compare::{self, Plan, Side};
 use pulsegate_bench::dialect::{Dialect, Speaks};
 use pulsegate_bench::loadgen::{self, Load};
-use pulsegate_bench::{host, idle, shapes};
+use pulsegate_bench::{files, host, idle, shapes};
 
 #[derive(Parser)]
 #[command(about = "Measures session servers by ratio, two at a time on the same machine")]
@@ -29,6 +29,8 @@ enum Command {
     Compare(CompareArgs),
     /// Measure resident bytes per idle session
     Idle(IdleArgs),
+    /// Measure upload and download, with the echo beside them, as a table
+    Files(FilesArgs),
     /// Measure the shape prototypes against the raw echo, as tables
     Shapes(ShapesArgs),
     /// Serve a raw echo: one thread, level-triggered epoll
@@ -153,6 +155,27 @@ struct IdleArgs {
 }
 
 #[derive(Args)]
+struct FilesArgs {
+    /// The server's command line, split at white space, with {dir} where the directory for its files goes
+    #[arg(long)]
+    server: String,
+    /// Bytes of data per packet
+    #[arg(long, value_delimiter = ',', default_values_t = [4096, 32768, 65536])]
+    packets: Vec<usize>,
+    /// How many connections at once
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 256])]
+    connections: Vec<usize>,
+    /// Bytes that each measurement moves
+    #[arg(long, default_value_t = 512 << 20)]
+    total: u64,
+    /// How often each is measured
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    #[command(flatten)]
+    cores: Cores,
+}
+
+#[derive(Args)]
 struct ShapesArgs {
     /// How often each server runs under each load
     #[arg(long, default_value_t = 5)]
@@ -184,6 +207,14 @@ fn main() -> Result<()> {
             let cost = idle::measure(&args.server, speaks(args.echo), args.connections, cores)?;
             say(&cost)
         }
+        Command::Files(args) => say(&files::measure(&files::Plan {
+            server: args.server,
+            packets: args.packets,
+            connections: args.connections,
+            total: args.total,
+            rounds: args.rounds,
+            cores: (args.cores.server_core, args.cores.load_core),
+        })?),
         Command::Shapes(args) => {
             let plan = plan(args.rounds, (1, 1, Dialect::Heartbeat), &args.times, &args.cores);
             say(&shapes::throughput(&plan)?)?;
