@@ -325,7 +325,7 @@ impl<A: App> Protocol for Iocp<A> {
     ) -> Step {
         loop {
             let flow = match state.pending {
-                Pending::Asked => Flow::Stop(Step::App),
+                Pending::Asked | Pending::Confirming(_) => Flow::Stop(Step::App),
                 Pending::Streaming { .. } => self.stream_list(cx, state, socket),
                 Pending::Following(_) => self.follow_log(cx, state, socket),
                 Pending::Announcing { .. } if Self::FILES => self.announce(cx, state, socket),
@@ -333,7 +333,9 @@ impl<A: App> Protocol for Iocp<A> {
                 _ if cx.budget == 0 => Flow::Stop(Step::More),
                 _ if state.flag.is_none() => self.read_flag(cx, state, socket),
                 _ if state.decoder.data_left() > 0 => self.pass_data(cx, state, socket),
-                Pending::Writing(_) if Self::FILES => self.finish_write(cx, state, socket),
+                Pending::Writing(_) | Pending::Confirmed(_) if Self::FILES => {
+                    self.finish_write(cx, state, socket)
+                }
                 _ => self.read_packet(cx, state, socket),
             };
             if let Flow::Stop(step) = flow {
@@ -349,9 +351,12 @@ impl<A: App> Protocol for Iocp<A> {
             Reply::List(List::TooLong) => Pending::NoList(control::TOO_LONG),
             Reply::List(List::Failed(why)) => Pending::NoList(why),
             Reply::List(List::Retry) => Pending::Retry,
-            // More room, or more to send: what was under way goes on.
-            Reply::Store if !matches!(state.pending, Pending::Asked) => return,
-            Reply::Store => Pending::Answered,
+            Reply::Store => match state.pending {
+                Pending::Asked => Pending::Answered,
+                Pending::Confirming(spelling) => Pending::Confirmed(spelling),
+                // More room, or more to send: what was under way goes on.
+                _ => return,
+            },
         };
     }
 

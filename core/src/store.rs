@@ -110,8 +110,8 @@ pub enum Request<'a> {
         /// How many.
         count: u32,
     },
-    /// What has been written since the last answer is to be where it belongs. Asked again at
-    /// every turn until it is answered. Answer: [`Outcome::Value`], the bytes written.
+    /// What has been written since the last answer is to be where it belongs. Answer:
+    /// [`Outcome::Value`], the bytes written.
     Written,
     /// Moves where the open file stands. Answer: [`Outcome::Value`], the new position.
     Seek {

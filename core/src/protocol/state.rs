@@ -29,6 +29,10 @@ pub(super) enum Pending<U> {
     Answered,
     /// The data of a `Write` is on its way to the store; a reply is owed.
     Writing(Spelling),
+    /// All of it is there, and the store is asked what became of it.
+    Confirming(Spelling),
+    /// The store has answered that.
+    Confirmed(Spelling),
     /// A download is ready; how much it has is still to be said.
     Announcing {
         packet: u32,

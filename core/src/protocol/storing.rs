@@ -63,16 +63,21 @@ impl<A: App> Iocp<A> {
         state: &mut State<A::User>,
         socket: &mut S,
     ) -> Flow {
-        let Pending::Writing(spelling) = state.pending else {
+        let (Pending::Writing(spelling) | Pending::Confirmed(spelling)) = state.pending else {
             return Flow::Go;
         };
         if socket.room() < cx.scratch.len() {
             return Flow::Stop(Step::Output);
         }
         let ask = ask(cx);
-        let outcome = match self.app.store().request(&ask, state.user.as_ref(), Request::Written) {
-            Answer::Now(outcome) => outcome,
-            Answer::Later => return Flow::Stop(Step::App),
+        let answer = if matches!(state.pending, Pending::Confirmed(_)) {
+            Answer::Now(self.app.store().answer(ask.id))
+        } else {
+            self.app.store().request(&ask, state.user.as_ref(), Request::Written)
+        };
+        let Answer::Now(outcome) = answer else {
+            state.pending = Pending::Confirming(spelling);
+            return Flow::Stop(Step::App);
         };
         let order = self.config.limits.order;
         let len = spelling.with(|name| match outcome {
