@@ -6,7 +6,7 @@ use super::store::{
     file_rows, files, finish, items, with_dirs, with_place,
 };
 use crate::client::{Client, DOWNLOAD, UPLOAD};
-use crate::failure::{Outcome, Stop};
+use crate::failure::Outcome;
 use crate::packet::Packet;
 use crate::target::{Login, Target};
 
@@ -328,9 +328,7 @@ fn upload_over_dir(target: &mut dyn Target) -> Outcome {
 
 /// A device's root is the directory of its name, made when it is needed; an operator sees that one among others.
 fn device(target: &mut dyn Target) -> Outcome {
-    let Some(login) = target.limits().device.clone() else {
-        return Err(Stop::skip("no device to log in as"));
-    };
+    let login = super::store::device(target)?;
     with_dirs(target, "device", 2, |target, place| {
         let mut operator = place.uploader(target)?;
         place.store(&mut operator, "theirs", b"1")?;

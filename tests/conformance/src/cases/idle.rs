@@ -159,6 +159,7 @@ fn slow_reader(target: &mut dyn Target) -> Outcome {
 /// A client that sends on and on and takes nothing of its file: when nothing moves any more it is given up.
 fn never_reads(target: &mut dyn Target) -> Outcome {
     let limits = target.limits().clone();
+    files(target)?;
     if !limits.stalled_reader {
         return Err(Stop::skip("such a client cannot be made"));
     }

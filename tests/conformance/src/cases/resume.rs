@@ -1,9 +1,7 @@
 //! Uploads that were broken off or taken over go on where they had come to.
 
-use std::time::Duration;
-
 use super::Case;
-use super::store::{Place, data, finish, with_dirs, with_place};
+use super::store::{Place, ask_until_free, data, finish, with_dirs, with_place};
 use crate::client::Client;
 use crate::failure::{Outcome, Stop};
 use crate::packet::{Packet, heartbeat};
@@ -20,6 +18,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("upload/take_over_by_another_spelling", "8", take_over_by_spelling),
     Case::new("upload/take_over_takes_nothing_late", "8", nothing_late),
     Case::new("upload/take_over_spares_others", "8", spares_others),
+    Case::new("upload/connection_end_frees_the_file", "8", end_frees),
     Case::new("upload/several_files_at_once", "8", several_at_once),
 ];
 
@@ -218,6 +217,7 @@ fn take_over_by_spelling(target: &mut dyn Target) -> Outcome {
 
 /// What an older connection sends when it no longer has the file is not stored.
 fn nothing_late(target: &mut dyn Target) -> Outcome {
+    let pause = target.limits().segment_gap * 10;
     with_place(target, "late", 1, |target, place| {
         let whole = place.pattern(600);
         let mut older = place.uploader(target)?;
@@ -227,7 +227,8 @@ fn nothing_late(target: &mut dyn Target) -> Outcome {
         let mut client = place.uploader(target)?;
         place.begin(&mut client, "a.bin", 300)?;
         // Refused or thrown away, as the end of the connection has it.
-        let _ = older.offer(&data(*b"late").bytes(), Duration::from_millis(50));
+        let _ = older.offer(&data(*b"late").bytes(), pause);
+        older.sleep(pause);
         complete(target, place, &mut client, &whole, 300)
     })
 }
@@ -260,6 +261,25 @@ fn spares_others(target: &mut dyn Target) -> Outcome {
         drop((done, other));
         place.holds(target, "a.bin", b"abcf")?;
         place.holds(target, "b.bin", b"de")
+    })
+}
+
+/// Nobody is uploading it any more, though the server may notice a little later.
+fn end_frees(target: &mut dyn Target) -> Outcome {
+    let limits = target.limits().clone();
+    with_place(target, "freed", 1, |target, place| {
+        for part in [0, 5] {
+            let mut client = place.uploader(target)?;
+            place.begin(&mut client, "a.bin", 0)?;
+            client.send(&broken_off(b"0123456789", part))?;
+            client.sleep(limits.segment_gap * 10);
+            drop(client);
+            let mut client = place.uploader(target)?;
+            let delete = place.delete("a.bin");
+            ask_until_free(&mut client, &delete, "DeleteFile", 11, limits.reply_timeout)?;
+            place.lists(&mut client, &[])?;
+        }
+        Ok(())
     })
 }
 

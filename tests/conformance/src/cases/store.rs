@@ -60,6 +60,12 @@ pub(super) fn files(target: &dyn Target) -> Result<Files, Stop> {
     target.limits().files.clone().ok_or_else(|| Stop::skip("the target serves no files"))
 }
 
+/// A user who sees only its own files; skips the case where there is none.
+pub(super) fn device(target: &dyn Target) -> Result<Login, Stop> {
+    files(target)?;
+    target.limits().device.clone().ok_or_else(|| Stop::skip("no device to log in as"))
+}
+
 /// Skips the case where RemoteStream is off.
 pub(super) fn remote_stream(target: &dyn Target) -> Result<RemoteStream, Stop> {
     match target.limits().remote_stream {
