@@ -1,19 +1,39 @@
 //! A client for cases: sends, reads replies strictly, and turns every surprise into a failure with its bytes.
 
+use std::fmt::Display;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::failure::{Failure, Stop, show};
+use crate::failure::{Failure, Outcome, Stop, show};
 use crate::packet::{MAX_TOTAL, Packet, Reply, heartbeat};
 use crate::target::{Clock, Closed, Endpoints, Limits, Login, Received, Target, Wire, WireError};
 
-/// The flag of Control connections.
-pub(crate) const CONTROL: u8 = 8;
+/// The flag of Upload connections.
+pub(crate) const UPLOAD: u8 = 2;
+/// The flag of Download connections.
+pub(crate) const DOWNLOAD: u8 = 3;
+/// The flag of RemoteStream connections.
+pub(crate) const REMOTE_STREAM: u8 = 4;
 /// The flag of Throughput connections.
 pub(crate) const THROUGHPUT: u8 = 5;
+/// The flag of Control connections.
+pub(crate) const CONTROL: u8 = 8;
+/// The flag of LogOutput connections.
+pub(crate) const LOG_OUTPUT: u8 = 9;
 
 /// How many of the sent bytes are kept for a failure's text.
 const KEPT: usize = 160;
+
+/// What comes of waiting for a line of text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// A line, without the CR LF that ended it.
+    Whole(String),
+    /// None in time, or none that is whole.
+    Quiet,
+    /// The connection has ended.
+    End(Closed),
+}
 
 pub(crate) struct Client {
     wire: Box<dyn Wire>,
@@ -72,8 +92,17 @@ impl Client {
     /// A Control connection that has logged in.
     pub(crate) fn operator(target: &mut dyn Target) -> Result<Self, Stop> {
         let login = credentials(target)?;
-        let mut client = Self::control(target)?;
-        client.ask(&login_request(&login), "Login", 0)?;
+        Self::logged_in(target, CONTROL, &login)
+    }
+
+    /// A connection that has sent its flag and logged in.
+    pub(crate) fn logged_in(
+        target: &mut dyn Target,
+        flag: u8,
+        login: &Login,
+    ) -> Result<Self, Stop> {
+        let mut client = Self::flagged(target, flag)?;
+        client.ask(&login_request(login), "Login", 0)?;
         Ok(client)
     }
 }
@@ -202,6 +231,45 @@ impl Client {
         self.expect(command, code)
     }
 
+    /// The next reply, which must be a success with these keys, this data and nothing else.
+    pub(crate) fn expect_success(
+        &mut self,
+        command: &str,
+        keys: &[(&str, &dyn Display)],
+        data: &[u8],
+    ) -> Outcome {
+        let reply = self.expect(command, 0)?;
+        let keys: Vec<_> =
+            keys.iter().map(|(key, value)| ((*key).to_owned(), value.to_string())).collect();
+        if reply.keys != keys {
+            let expected = format!("a reply to {command} with the further keys {keys:?}");
+            return Err(self.fail(&expected, &format!("{:?}", reply.keys)));
+        }
+        self.same_data(data, &reply.data)
+    }
+
+    /// Sends a request and takes its reply, which must be a success with these keys and no data.
+    pub(crate) fn succeed(
+        &mut self,
+        packet: &Packet,
+        command: &str,
+        keys: &[(&str, &dyn Display)],
+    ) -> Outcome {
+        self.send_packet(packet)?;
+        self.expect_success(command, keys, &[])
+    }
+
+    /// What came is what was to come; else says where they part.
+    pub(crate) fn same_data(&self, expected: &[u8], got: &[u8]) -> Outcome {
+        if got == expected {
+            return Ok(());
+        }
+        let at = got.iter().zip(expected).position(|(got, expected)| got != expected);
+        let at = at.unwrap_or(got.len().min(expected.len()));
+        let got = format!("{} bytes, which differ from offset {at}", got.len());
+        Err(self.fail(&format!("{} certain bytes of data", expected.len()), &got))
+    }
+
     /// A heartbeat and its reply: the connection stays, and nothing else was owed.
     pub(crate) fn alive(&mut self) -> Result<(), Stop> {
         self.ask(&heartbeat(), "Active", 0)
@@ -318,6 +386,50 @@ impl Client {
             }
         }
         Ok(self.inbox.first_chunk::<4>().map(|len| u32::from_le_bytes(*len) as usize))
+    }
+
+    /// The next line of text, if a whole one comes within this time.
+    pub(crate) fn line(&mut self, time: Duration) -> Result<Line, Stop> {
+        let deadline = self.now() + time;
+        loop {
+            if let Some(end) = self.inbox.windows(2).position(|pair| pair == b"\r\n") {
+                let line: Vec<u8> = self.inbox.drain(..end + 2).take(end).collect();
+                self.answered = true;
+                return match std::str::from_utf8(&line) {
+                    Ok(text) if !text.contains(char::is_control) => {
+                        Ok(Line::Whole(text.to_owned()))
+                    }
+                    _ => Err(self.fail_bytes(
+                        "a line of text without control characters",
+                        &line,
+                        "other bytes",
+                    )),
+                };
+            }
+            match self.fill(deadline.saturating_sub(self.now()))? {
+                Received::Bytes(_) => {}
+                Received::Quiet => return Ok(Line::Quiet),
+                Received::Closed(how) if self.inbox.is_empty() => return Ok(Line::End(how)),
+                Received::Closed(_) => {
+                    return Err(self.fail_bytes("whole lines", &self.inbox, "a line cut off"));
+                }
+            }
+        }
+    }
+
+    /// Reads whatever comes until the connection ends, each part within this time, and says how many bytes were left
+    /// unread.
+    pub(crate) fn drain(&mut self, time: Duration) -> Result<(usize, Closed), Stop> {
+        loop {
+            match self.fill(time)? {
+                Received::Bytes(_) => {}
+                Received::Closed(how) => return Ok((self.inbox.len(), how)),
+                Received::Quiet => {
+                    let expected = format!("the end of the connection, or more within {time:?}");
+                    return Err(self.fail(&expected, "it is open and quiet"));
+                }
+            }
+        }
     }
 
     /// How many bytes have been read and belong to no reply taken yet.

@@ -28,4 +28,6 @@ pub mod tcp;
 pub use cases::{Case, cases};
 pub use failure::{Failure, Outcome, Stop};
 pub use runner::{CaseReport, Options, Report, Verdict, run, run_parallel};
-pub use target::{Clock, Closed, Endpoints, Limits, Login, Received, Target, Wire, WireError};
+pub use target::{
+    Clock, Closed, Endpoints, Files, Limits, Login, Received, RemoteStream, Target, Wire, WireError,
+};

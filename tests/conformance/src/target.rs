@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::client::{DOWNLOAD, LOG_OUTPUT, REMOTE_STREAM, UPLOAD};
+
 /// A server under test.
 pub trait Target {
     /// Opens a connection and sends nothing on it.
@@ -98,7 +100,7 @@ impl fmt::Display for WireError {
 
 impl std::error::Error for WireError {}
 
-/// A user that the server knows, with the right to see the client list.
+/// A user that the server knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
     /// Name as it is sent.
@@ -113,6 +115,59 @@ impl Login {
     pub fn new(user: &str, password: &str) -> Self {
         Self { user: user.to_owned(), digest: format!("{:x}", md5::compute(password)) }
     }
+}
+
+/// What a target's store of files takes from a case.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// Largest file that a case may make, in bytes.
+    pub max_file: usize,
+    /// How many files and directories a case may hold at once. Cases run beside one another: where the store has few
+    /// places, those divided by the number of cases at once.
+    pub max_entries: usize,
+    /// Longest name of a file, in bytes.
+    pub max_name: usize,
+    /// Whether there are directories. Where there are none, cases keep their files in the root.
+    pub directories: bool,
+    /// Size over which the server refuses to let a file grow, where that is to be tried. Not under `max_file`.
+    pub full_at: Option<usize>,
+}
+
+impl Files {
+    /// A directory on a host's disk.
+    #[must_use]
+    pub fn host() -> Self {
+        Self {
+            max_file: 16 * 1024 * 1024,
+            max_entries: 64,
+            max_name: 255,
+            directories: true,
+            full_at: None,
+        }
+    }
+
+    /// A few places in memory.
+    #[must_use]
+    pub fn microcontroller() -> Self {
+        Self {
+            max_file: 2048,
+            max_entries: 8,
+            max_name: 40,
+            directories: false,
+            full_at: Some(2048),
+        }
+    }
+}
+
+/// Who may use RemoteStream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemoteStream {
+    /// Nobody: it is switched off.
+    Off,
+    /// Who has logged in.
+    Login,
+    /// Everybody.
+    Open,
 }
 
 /// What cases may ask of a target, and the settings its server runs with.
@@ -141,19 +196,26 @@ pub struct Limits {
     pub whole_data: usize,
     /// How many connections a case may hold at once.
     pub max_sessions: usize,
-    /// A user for the cases that need a login.
+    /// A user for the cases that need a login, with the right to see the client list and all files.
     pub login: Option<Login>,
+    /// A user who sees no client list, and of the files only those in the directory that bears its name.
+    pub device: Option<Login>,
     /// Whether times in client lists are dates, by a clock that agrees with this machine's to within ten minutes; else
     /// they are seconds since boot.
     pub wall_clock: bool,
-    /// Protocol flags that exist but are switched off in this server.
-    pub flags_off: Vec<u8>,
+    /// The files behind Upload and Download; `None` where the two are switched off.
+    pub files: Option<Files>,
+    /// Who may use RemoteStream.
+    pub remote_stream: RemoteStream,
+    /// Whether LogOutput is switched on for the connections of cases.
+    pub log: bool,
     /// Whether a client that sends on and on without reading can be made, and must be given up.
     pub stalled_reader: bool,
 }
 
 impl Limits {
-    /// A server on a host with its default limits, the demo user, and everything but Control and Throughput off.
+    /// A server on a host with its default limits and the demo user, that serves files, RemoteStream after a login, and
+    /// its log.
     #[must_use]
     pub fn host() -> Self {
         Self {
@@ -169,13 +231,17 @@ impl Limits {
             whole_data: 1024 * 1024,
             max_sessions: 200,
             login: Some(Login::new("admin", "admin")),
+            device: None,
             wall_clock: true,
-            flags_off: vec![2, 3, 4, 9],
+            files: Some(Files::host()),
+            remote_stream: RemoteStream::Login,
+            log: true,
             stalled_reader: true,
         }
     }
 
-    /// A server on a microcontroller: small commands, few sessions, no client that sends more than both ends hold.
+    /// A server on a microcontroller: small commands, few sessions, no files, no client that sends more than both ends
+    /// hold.
     #[must_use]
     pub fn microcontroller() -> Self {
         Self {
@@ -184,6 +250,8 @@ impl Limits {
             whole_data: 512,
             max_sessions: 6,
             wall_clock: false,
+            files: None,
+            remote_stream: RemoteStream::Off,
             stalled_reader: false,
             ..Self::host()
         }
@@ -193,5 +261,17 @@ impl Limits {
     #[must_use]
     pub fn at_once(&self) -> Duration {
         self.flag_timeout.min(self.idle_timeout)
+    }
+
+    /// Protocol flags that exist but are switched off in this server.
+    #[must_use]
+    pub fn flags_off(&self) -> Vec<u8> {
+        let on = [
+            (UPLOAD, self.files.is_some()),
+            (DOWNLOAD, self.files.is_some()),
+            (REMOTE_STREAM, self.remote_stream != RemoteStream::Off),
+            (LOG_OUTPUT, self.log),
+        ];
+        on.into_iter().filter(|(_, on)| !on).map(|(flag, _)| flag).collect()
     }
 }

@@ -48,7 +48,7 @@ fn unknown_flag(target: &mut dyn Target) -> Outcome {
 }
 
 fn switched_off_flag(target: &mut dyn Target) -> Outcome {
-    let off = target.limits().flags_off.clone();
+    let off = target.limits().flags_off();
     if off.is_empty() {
         return Err(Stop::skip("all protocols are switched on"));
     }

@@ -2,12 +2,23 @@
 
 mod command;
 mod control;
+mod download;
+mod files;
+mod folders;
 mod framing;
+mod idle;
 mod lifecycle;
+mod log_output;
 mod login;
+mod paths;
+mod remote_access;
+mod remote_stream;
+mod resume;
 mod rows;
+mod store;
 mod throughput;
 mod timing;
+mod upload;
 mod vectors;
 
 use std::sync::LazyLock;
@@ -47,6 +58,8 @@ pub fn cases() -> &'static [Case] {
     static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
         [
             timing::CASES,
+            idle::CASES,
+            log_output::CASES,
             vectors::CASES,
             framing::CASES,
             command::CASES,
@@ -54,6 +67,14 @@ pub fn cases() -> &'static [Case] {
             control::CASES,
             throughput::CASES,
             lifecycle::CASES,
+            files::CASES,
+            upload::CASES,
+            resume::CASES,
+            folders::CASES,
+            paths::CASES,
+            download::CASES,
+            remote_stream::CASES,
+            remote_access::CASES,
         ]
         .concat()
     });

@@ -32,17 +32,7 @@ fn check(client: &Client, reply: &Reply, count: i32, data: &[u8]) -> Outcome {
             client.fail(&format!("Count={count}"), &format!("Count={:?}", reply.key("Count")))
         );
     }
-    echoed(client, reply, data)
-}
-
-fn echoed(client: &Client, reply: &Reply, data: &[u8]) -> Outcome {
-    if reply.data == data {
-        return Ok(());
-    }
-    let at = reply.data.iter().zip(data).position(|(got, sent)| got != sent);
-    let at = at.unwrap_or(reply.data.len().min(data.len()));
-    let got = format!("{} bytes, which differ from offset {at}", reply.data.len());
-    Err(client.fail(&format!("the same {} bytes of data back", data.len()), &got))
+    client.same_data(data, &reply.data)
 }
 
 fn data_comes_back(target: &mut dyn Target) -> Outcome {
@@ -119,7 +109,7 @@ fn bad_count(target: &mut dyn Target) -> Outcome {
             let data = pattern(size);
             client.send_while_reading(&packet.clone().data(data.clone()))?;
             let reply = client.expect("CyclePacket", 6)?;
-            echoed(&client, &reply, &data)?;
+            client.same_data(&data, &reply.data)?;
         }
     }
     client.alive()

@@ -25,7 +25,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// The connection ends no sooner than `timeout` after `sent` and no later than a tick beyond `timeout` after `proof`.
-fn ends_on_time(
+pub(super) fn ends_on_time(
     target: &dyn Target,
     client: &mut Client,
     sent: Duration,
