@@ -1,5 +1,6 @@
 //! The log over a connection: what readers see, and what they cannot do to the server.
 
+#[allow(dead_code)] // Each test uses its part.
 mod command;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};

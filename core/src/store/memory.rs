@@ -15,6 +15,9 @@ use entries::{Entries, Full, Kind, Name, text};
 /// Longest row of a list: what surrounds it, a name, and ten digits.
 const ROW: usize = entries::NAME + 20;
 
+/// Somebody has deleted what the session had open.
+const GONE: Outcome = Outcome::Failed(Code::NO_FILE, "the file has been deleted");
+
 const NO_SPACE: Outcome = Outcome::Failed(Code::UNKNOWN, "no space left on the server");
 
 /// What one session has open. The store needs one for each session that uses files at a time.
@@ -144,12 +147,10 @@ impl<'m> MemoryStore<'m> {
         self.handle(id)?.file.as_mut()
     }
 
-    /// Whether somebody else writes a file.
-    fn is_written(&self, index: usize, but: SessionId) -> bool {
-        self.handles.iter().any(|handle| {
-            let writes = |open: Open| open.index == index && open.mode != Mode::Read;
-            handle.id != Some(but) && handle.file.is_some_and(writes)
-        })
+    /// Whether somebody writes a file.
+    fn is_written(&self, index: usize) -> bool {
+        let writes = |open: Open| open.index == index && open.mode != Mode::Read;
+        self.handles.iter().any(|handle| handle.file.is_some_and(writes))
     }
 
     fn put(&mut self, id: SessionId, file: Option<Open>) -> Outcome {
@@ -247,7 +248,8 @@ impl<'m> MemoryStore<'m> {
             }
             found => found?,
         };
-        if write && self.is_written(index, id) {
+        // The session's own has been closed above.
+        if write && self.is_written(index) {
             return Err(Outcome::Failed(Code::IN_USE, ""));
         }
         let mode = if write { Mode::Write } else { Mode::Read };
@@ -256,7 +258,7 @@ impl<'m> MemoryStore<'m> {
 
     fn set_size(&mut self, id: SessionId, size: u64) -> Outcome {
         let most = self.most();
-        let Some(&mut Open { index, mode, .. }) = self.open(id) else { return NO_SPACE };
+        let Some(&mut Open { index, mode, .. }) = self.open(id) else { return GONE };
         if mode == Mode::Read {
             return Outcome::Failed(Code::UNKNOWN, READ_ONLY);
         }
@@ -280,7 +282,7 @@ impl<'m> MemoryStore<'m> {
     }
 
     fn seek(&mut self, id: SessionId, offset: i64, origin: Origin) -> Outcome {
-        let Some(&mut Open { index, position, .. }) = self.open(id) else { return NO_SPACE };
+        let Some(&mut Open { index, position, .. }) = self.open(id) else { return GONE };
         let from = match origin {
             Origin::Begin => 0,
             Origin::Current => position,
@@ -295,7 +297,7 @@ impl<'m> MemoryStore<'m> {
     }
 
     fn body(&mut self, id: SessionId, count: u32) -> Outcome {
-        let Some(&mut Open { index, position, .. }) = self.open(id) else { return NO_SPACE };
+        let Some(&mut Open { index, position, .. }) = self.open(id) else { return GONE };
         let left = self.entries.size(index).saturating_sub(position).min(count);
         self.send(id, Sending::File { left });
         Outcome::Body(left)
@@ -345,17 +347,20 @@ impl<'m> MemoryStore<'m> {
                 return Err(Outcome::Failed(Code::DELETE_FILE, "it is a directory"));
             }
             let Some(index) = self.entries.find(&name, Kind::File) else { continue };
-            if self.is_open(index) {
+            if self.is_written(index) {
                 return Err(Outcome::Failed(Code::IN_USE, ""));
             }
+            self.forget(index);
             self.entries.free(index);
         }
         Ok(Outcome::Done)
     }
 
-    /// Whether anybody has a file open: its bytes cannot be given to another one.
-    fn is_open(&self, index: usize) -> bool {
-        self.handles.iter().any(|handle| handle.file.is_some_and(|open| open.index == index))
+    /// Whoever reads a file has it no longer: its bytes may soon be another one's.
+    fn forget(&mut self, index: usize) {
+        for handle in self.handles.iter_mut() {
+            handle.file.take_if(|open| open.index == index);
+        }
     }
 
     fn create_dir(&mut self, parent: Path<'_>, name: Path<'_>) -> Result<Outcome, Outcome> {
@@ -375,8 +380,13 @@ impl<'m> MemoryStore<'m> {
             return Err(Outcome::Failed(Code::DELETE_DIR, "there is no such directory"));
         }
         let is_under = |index: &usize| self.entries.is_under(*index, &name);
-        if (0..self.entries.0.len()).filter(is_under).any(|index| self.is_open(index)) {
+        if (0..self.entries.0.len()).filter(is_under).any(|index| self.is_written(index)) {
             return Err(Outcome::Failed(Code::DELETE_DIR, "a file in it is in use"));
+        }
+        for index in 0..self.entries.0.len() {
+            if self.entries.is_under(index, &name) {
+                self.forget(index);
+            }
         }
         self.entries.free_under(&name);
         Ok(Outcome::Done)

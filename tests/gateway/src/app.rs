@@ -15,10 +15,8 @@ use pulsegate_core::tail::{Cursor, Tail};
 /// The digest of the password `admin`, as hex digits.
 pub const DIGEST: &str = "21232f297a57a5a743894a0e4a801fc3";
 
-/// What the store holds: entries, and bytes of each.
+/// How many files and directories the store holds.
 pub const FILES: usize = 16;
-/// The bytes of one file.
-pub const FILE_BYTES: usize = 4096;
 
 /// A user: name, digest of the password, whether the client list is shown.
 struct User {
@@ -52,10 +50,11 @@ impl Gatekeeper {
     pub(crate) fn new(
         rows: &'static mut [Option<FrozenRow<SocketAddrV4, u16>>],
         tick: Duration,
+        file_bytes: usize,
     ) -> Self {
         let files = MemoryStore::new(
             vec![Entry::FREE; FILES].leak(),
-            vec![0; FILES * FILE_BYTES].leak(),
+            vec![0; FILES * file_bytes].leak(),
             Vec::leak(rows.iter().map(|_| Handle::EMPTY).collect()),
             vec![Entry::FREE; FILES].leak(),
         );

@@ -15,7 +15,7 @@ mod site;
 mod target;
 mod world;
 
-pub use app::{DIGEST, FILE_BYTES, FILES, Gatekeeper};
+pub use app::{DIGEST, FILES, Gatekeeper};
 pub use host::Host;
 pub use lan::{Faults, Lan, Port};
 pub use rng::Rng;

@@ -40,6 +40,8 @@ pub struct Setup {
     pub receive: usize,
     /// Bytes of a send buffer, and of the longest reply.
     pub send: usize,
+    /// Bytes of a file in its store.
+    pub file: usize,
     /// Settings of the adapter.
     pub gateway: GatewayConfig,
     /// Settings of the server.
@@ -55,9 +57,16 @@ impl Default for Setup {
             sockets: 10,
             receive: 512,
             send: 384,
+            file: 4096,
             gateway: GatewayConfig::default(),
             server: Config::default(),
-            protocol: IocpConfig { limits: Limits::SMALL, ..IocpConfig::default() },
+            // Files are for those who ask for them.
+            protocol: IocpConfig {
+                limits: Limits::SMALL,
+                upload_idle: None,
+                download_idle: None,
+                ..IocpConfig::default()
+            },
         }
     }
 }
@@ -90,7 +99,7 @@ impl Site {
         iface.routes_mut().add_default_ipv4_route(ROUTER).expect("room for a route");
 
         let rows = Vec::leak((0..setup.sessions).map(|_| None).collect());
-        let app = Gatekeeper::new(rows, setup.server.tick);
+        let app = Gatekeeper::new(rows, setup.server.tick, setup.file);
         let longest = setup.protocol.control_idle.max(Duration::from_secs(10));
         let ticks = longest.as_ticks() / setup.server.tick.as_ticks() + 4;
         let memory = Parts {

@@ -7,7 +7,7 @@ use crate::store::{Origin, Outcome, Request, Store};
 use crate::table::SessionId;
 
 use super::entries::{Entry, Kind, Name};
-use super::{Handle, MemoryStore, Mode, NO_SPACE, Open, READ_ONLY, Sending};
+use super::{GONE, Handle, MemoryStore, Mode, NO_SPACE, Open, READ_ONLY, Sending};
 
 impl<A, U> Store<A, U> for MemoryStore<'_> {
     fn request(&mut self, ask: &Ask<A>, _: Option<&U>, request: Request<'_>) -> Answer<Outcome> {
@@ -28,7 +28,7 @@ impl<A, U> Store<A, U> for MemoryStore<'_> {
             Request::SetSize(size) => Ok(self.set_size(id, size)),
             Request::GetSize => {
                 let index = self.open(id).map(|open| open.index);
-                Ok(Outcome::Value(index.map_or(0, |index| self.entries.size(index)).into()))
+                index.map(|index| Outcome::Value(self.entries.size(index).into())).ok_or(GONE)
             }
             Request::SetPosition(position) => {
                 let position = i64::try_from(position).unwrap_or(i64::MAX);
@@ -38,7 +38,7 @@ impl<A, U> Store<A, U> for MemoryStore<'_> {
                 })
             }
             Request::GetPosition => {
-                Ok(Outcome::Value(self.open(id).map_or(0, |open| open.position).into()))
+                self.open(id).map(|open| Outcome::Value(open.position.into())).ok_or(GONE)
             }
             Request::Read { count } => Ok(self.body(id, count)),
             Request::Written => Ok(self.written(id)),
