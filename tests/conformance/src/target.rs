@@ -153,7 +153,7 @@ impl Files {
             max_file: 2048,
             max_entries: 8,
             max_name: 40,
-            directories: false,
+            directories: true,
             full_at: Some(2048),
         }
     }

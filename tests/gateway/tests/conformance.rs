@@ -18,9 +18,8 @@ fn limits(file: usize) -> Limits {
         files: Some(Files {
             max_file: file,
             max_entries: FILES,
-            max_name: 40,
-            directories: true,
             full_at: Some(file),
+            ..Files::microcontroller()
         }),
         remote_stream: RemoteStream::Login,
         ..Limits::microcontroller()
@@ -34,7 +33,11 @@ fn check(limits: &Limits, file: usize, filter: Option<&str>) -> Report {
         let protocol = IocpConfig {
             upload_idle: idle,
             download_idle: idle,
-            remote_stream: Access::Login,
+            remote_stream: match limits.remote_stream {
+                RemoteStream::Off => Access::Off,
+                RemoteStream::Login => Access::Login,
+                RemoteStream::Open => Access::Open,
+            },
             ..setup.protocol
         };
         Setup { protocol, file, ..setup }
@@ -54,8 +57,8 @@ fn the_gateway_keeps_the_wire_contract() {
     let expected = [
         // These need more data than the target is to be sent, and pass below.
         "timing/slow_reader_is_alive",
-        "idle/slow_reader_of_a_download_is_alive",
-        "idle/download_that_is_never_read",
+        "idle/slow_download_is_alive",
+        "idle/download_never_read_is_given_up",
         // Everything is on.
         "framing/switched_off_flag_closes_at_once",
         "framing/total_len_of_10_mib_is_accepted",
@@ -81,7 +84,8 @@ fn large_packets_and_files_pass_through_small_buffers() {
     for case in [
         "slow_reader",
         "10_mib",
-        "download_that_is_never_read",
+        "slow_download",
+        "download_never_read",
         "during_a_long_one",
         "growing_file",
         "shrunk_file",
@@ -98,4 +102,10 @@ fn what_is_switched_off_is_turned_away() {
     let options = Options { filter: Some("switched_off".to_owned()), jobs: 1 };
     let report = run(|| Ok(Box::new(target()) as Box<dyn Target>), &options);
     assert_eq!((report.passed(), report.failed()), (1, 0));
+}
+
+#[test]
+fn a_remote_stream_may_be_open_to_everybody() {
+    let open = Limits { remote_stream: RemoteStream::Open, ..limits(FILE) };
+    check(&open, FILE, Some("remote_stream/"));
 }

@@ -12,8 +12,8 @@ use crate::target::{RemoteStream, Target, WireError};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("idle/trickled_upload_is_alive", "5", trickle),
-    Case::new("idle/slow_reader_of_a_download_is_alive", "5", slow_reader),
-    Case::new("idle/download_that_is_never_read", "5", never_reads),
+    Case::new("idle/slow_download_is_alive", "5", slow_reader),
+    Case::new("idle/download_never_read_is_given_up", "5", never_reads),
     Case::new("idle/silent_after_flag", "1", silent_after_flag),
     Case::new("idle/silent_after_login", "1", silent_after_login),
     Case::new("idle/silent_in_mid_upload", "1", silent_in_upload),

@@ -191,7 +191,8 @@ fn spelled_back(target: &mut dyn Target) -> Outcome {
     })
 }
 
-/// With a CloseFile between them or without: opening one closes the other, and anybody may have that then.
+/// With a CloseFile between them or without: opening one closes the other, and anybody may have that then. So does an
+/// attempt that fails.
 fn one_after_another(target: &mut dyn Target) -> Outcome {
     with_place(target, "two-files", 2, |target, place| {
         let mut client = opened(target, place, "a")?;
@@ -209,7 +210,9 @@ fn one_after_another(target: &mut dyn Target) -> Outcome {
         get(&mut client, 10, b"First")?;
         client.succeed(&open(place, "b", 0), "OpenFile", &[])?;
         get(&mut client, 10, b"second")?;
-        close(&mut client)
+        client.ask(&open(place, "none", 0), "OpenFile", 9)?;
+        client.ask(&request("Read", "Count", 1), "Read", 10)?;
+        client.alive()
     })
 }
 
