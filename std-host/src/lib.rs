@@ -14,6 +14,7 @@ pub mod config;
 pub mod descriptors;
 pub mod fleet;
 pub mod net;
+mod priority;
 pub mod server;
 pub mod text;
 pub mod users;

@@ -20,10 +20,6 @@ use super::db::{Check, Mark, Verdict};
 /// Longer delays are cut: there is no reason for one, and the clock must not overflow.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What the threads step back to, of the 19 that would be starvation on a busy machine.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 10;
-
 /// Runs [`Check`]s with bounded concurrency on threads of its own, with lowered priority where the system has that
 /// for threads (Linux), so that a fleet that logs in does not hold up the heartbeats of those that are in.
 ///
@@ -217,7 +213,7 @@ impl<J: Job> Shared<J> {
     }
 
     fn work(&self) {
-        lower_priority();
+        crate::priority::step_back();
         while let Some(job) = self.next() {
             // A panic has been reported by its hook; nobody gets in by one, and the thread is still needed.
             let verdict = catch_unwind(AssertUnwindSafe(|| job.run())).unwrap_or(Verdict::Refused);
@@ -297,19 +293,6 @@ impl<J: Job> Drop for Pool<J> {
             if thread.thread().id() != thread::current().id() {
                 let _ = thread.join();
             }
-        }
-    }
-}
-
-/// Best effort: without it checks compete with sessions on equal terms.
-fn lower_priority() {
-    // Linux keeps the nice value by thread, and takes a thread's id here.
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{getpriority_process, setpriority_process};
-        let thread = Some(rustix::thread::gettid());
-        if getpriority_process(thread).is_ok_and(|nice| nice < NICE) {
-            let _ = setpriority_process(thread, NICE);
         }
     }
 }
