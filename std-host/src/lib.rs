@@ -12,6 +12,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod descriptors;
+pub mod files;
 pub mod fleet;
 pub mod net;
 mod priority;
