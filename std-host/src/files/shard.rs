@@ -89,6 +89,15 @@ impl ShardFiles {
     }
 }
 
+/// A shard that ends keeps what its sessions have handed over, whether they have ended or not.
+impl Drop for ShardFiles {
+    fn drop(&mut self) {
+        for (_, session) in self.sessions.drain() {
+            session.transfer.release(&self.files.inner.pool);
+        }
+    }
+}
+
 impl Store<SocketAddr, Arc<User>> for ShardFiles {
     fn request(
         &mut self,

@@ -91,9 +91,10 @@ impl Work {
         touches: &Touches,
     ) -> Result<Option<File>, Failure> {
         let Touches::Own(usage) = touches else {
+            let opened = open_to_write(home, path, mode, true);
+            // It may have been made.
             touches.changed();
-            let file = open_to_write(home, path, mode, true);
-            return file.map(Some).map_err(|error| failure(&error, path, WRITING));
+            return opened.map(Some).map_err(|error| failure(&error, path, WRITING));
         };
         match open_to_write(home, path, mode, false) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => check_dir(home, parent(path))?,

@@ -263,6 +263,20 @@ fn the_threads_step_back_and_end_with_their_work() {
 }
 
 #[test]
+fn what_a_shard_has_taken_when_it_ends_is_kept() {
+    let mut bench = Bench::new();
+    let mut shard = bench.shard();
+    let meter = device("meter");
+    shard.request(id(1), &meter, upload("a"));
+    let all = bytes(0, 100_000);
+    assert_eq!(shard.try_write(id(1), &all), all.len());
+    // In the middle of a turn.
+    drop(shard);
+    bench.is_clean();
+    assert_eq!(bench.read("meter/a"), all);
+}
+
+#[test]
 fn a_callback_that_panics_is_not_the_files_fault() {
     let dir = tempfile::tempdir().unwrap();
     let config = FilesConfig {

@@ -234,6 +234,29 @@ fn directories_are_listed_made_and_deleted() {
 }
 
 #[test]
+fn a_deep_tree_goes_with_one_descriptor() {
+    let mut bench = Bench::with(|config| config.max_user_files = Some(1010));
+    let mut shard = bench.shard();
+    let meter = device("meter");
+    // As deep as peers can make it, and a little wide.
+    let deep = "d/".repeat(1000);
+    fs::create_dir_all(bench.at("meter").join(&deep)).unwrap();
+    for name in ["d/a", "d/d/b", &format!("{deep}c")] {
+        bench.put(&format!("meter/{name}"), "x");
+    }
+    let tree = Request::DeleteDir { parent: Path::ROOT, name: path("d") };
+    let make = Request::CreateDir { parent: Path::ROOT, name: path("e") };
+    for name in 1003..1010 {
+        shard.upload_all(id(1), &meter, &name.to_string(), b"x");
+    }
+    assert_eq!(code(shard.request(id(1), &meter, make)), Code::CREATE_DIR.0);
+    assert_eq!(shard.request(id(1), &meter, tree), DONE);
+    assert!(!bench.at("meter/d").exists());
+    assert_eq!(shard.request(id(1), &meter, make), DONE);
+    bench.is_clean();
+}
+
+#[test]
 fn files_are_deleted() {
     let mut bench = Bench::new();
     let mut shard = bench.shard();
