@@ -10,15 +10,16 @@ use pulsegate_core::command::Printable;
 use pulsegate_core::protocol::{Flag, Iocp, Reply};
 use pulsegate_core::roster::Row;
 use pulsegate_core::server::{CloseReason, Closed};
-use pulsegate_core::store::NoStore;
 use pulsegate_core::table::SessionId;
 use pulsegate_core::tail::Cursor;
 use tracing::{debug, info, warn};
 
 use super::list::{Asker, FrozenRow, gather};
 use super::presence::Entry;
+use super::store::HostStore;
 use super::{Ended, Message, Shared};
 use crate::clock::to_std;
+use crate::files::ShardFiles;
 use crate::users::{LoginPolicy, Quick, Role, Throttle, User, Verdict};
 
 /// One shard's part of the application.
@@ -29,7 +30,7 @@ pub(super) struct HostApp {
     lists: HashMap<SessionId, Vec<u8>>,
     /// Sessions whose users have a login policy.
     entered: HashMap<SessionId, Arc<User>>,
-    files: NoStore,
+    files: HostStore,
     /// Sessions that read the log.
     readers: Vec<SessionId>,
     /// One of them has just begun.
@@ -38,15 +39,21 @@ pub(super) struct HostApp {
 
 impl HostApp {
     pub(super) fn new(shard: usize, shared: Arc<Shared>) -> Self {
+        let files = shared.files.as_ref().map(|files| ShardFiles::new(shard, Arc::clone(files)));
         Self {
             shard,
             shared,
             lists: HashMap::new(),
             entered: HashMap::new(),
-            files: NoStore,
+            files: HostStore::new(files),
             readers: Vec::new(),
             has_new_reader: false,
         }
+    }
+
+    /// All sessions have had their turn: what they have written goes to its files.
+    pub(super) fn end_turn(&mut self) {
+        self.files.end_turn();
     }
 
     /// The sessions that read the log, which is looked at now.
@@ -145,9 +152,9 @@ impl fmt::Display for Name {
 impl App for HostApp {
     type Address = SocketAddr;
     type User = Arc<User>;
-    type Store = NoStore;
+    type Store = HostStore;
 
-    fn store(&mut self) -> &mut NoStore {
+    fn store(&mut self) -> &mut HostStore {
         &mut self.files
     }
 
@@ -333,6 +340,7 @@ mod tests {
             presence: Presence::default(),
             lists: Line::default(),
             reading: Vec::new(),
+            files: None,
             observer: None,
         };
         HostApp::new(0, Arc::new(shared))

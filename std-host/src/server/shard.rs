@@ -156,6 +156,7 @@ impl Shard {
                 self.accept();
             }
             self.sweep();
+            self.server.protocol_mut().app_mut().end_turn();
             self.publish();
             if self.is_stopped() {
                 // An orderly end would tell them that they have everything.
