@@ -353,8 +353,9 @@ impl Options {
 
     fn files_config(&self) -> anyhow::Result<Option<FilesConfig>> {
         let workers = self.file_workers.unwrap_or(4);
-        let workers = NonZeroUsize::new(workers).filter(|workers| workers.get() <= 256);
-        let workers = workers.context("file-workers: must be from 1 to 256")?;
+        let workers = NonZeroUsize::new(workers)
+            .filter(|workers| workers.get() <= 256)
+            .with_context(|| format!("file-workers = {workers}: must be from 1 to 256"))?;
         let Some(root) = self.files.clone() else { return Ok(None) };
         Ok(Some(FilesConfig {
             root,
