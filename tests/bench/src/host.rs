@@ -7,13 +7,24 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Resource, Rlimit, Signal};
 use rustix::thread::CpuSet;
 
-/// Pins the calling thread, and every thread or process it starts from now on, to one core.
-pub fn pin(core: usize) -> Result<()> {
-    ensure!(core < CpuSet::MAX_CPU, "no such core: {core}");
+/// Where a server and the load run, each with all its threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cores {
+    /// The server's core.
+    pub server: usize,
+    /// The load generator's core.
+    pub load: usize,
+}
+
+/// Pins the calling thread, and every thread or process it starts from now on, to some cores.
+pub fn pin(cores: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(core);
+    for &core in cores {
+        ensure!(core < CpuSet::MAX_CPU, "no such core: {core}");
+        set.set(core);
+    }
     rustix::thread::sched_setaffinity(None, &set)
-        .with_context(|| format!("cannot run on core {core}"))
+        .with_context(|| format!("cannot run on cores {cores:?}; are there so many?"))
 }
 
 /// Raises the soft limit on open descriptors to the hard one and returns it.
