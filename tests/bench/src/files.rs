@@ -16,7 +16,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::dialect::{Dialect, Speaks, packet};
 use crate::host;
-use crate::loadgen::{self, Load, connect};
+use crate::loadgen::{self, Load, Work, connect};
 use crate::server::Server;
 use crate::stats::Summary;
 
@@ -115,7 +115,7 @@ fn round(plan: &Plan, packet: usize, connections: usize) -> Result<[f64; 3]> {
         Scratch(std::env::temp_dir().join(format!("pulsegate-bench-{}", std::process::id())));
     fs::create_dir_all(&scratch.0).with_context(|| format!("{}", scratch.0.display()))?;
     let command = plan.server.replace("{dir}", &scratch.0.to_string_lossy());
-    let server = Server::start(&command, plan.cores.0, plan.cores.1)?;
+    let server = Server::start(&command, &[plan.cores.0], &[plan.cores.1])?;
     let each = plan.total / connections as u64;
     let upload = transfer(server.address, connections, |index| Side::upload(index, each, packet))?;
     let down = |index| Side::download(index, each, packet);
@@ -123,8 +123,7 @@ fn round(plan: &Plan, packet: usize, connections: usize) -> Result<[f64; 3]> {
     let load = Load {
         address: server.address,
         connections,
-        depth: 1,
-        dialect: Dialect::Cycle(packet),
+        work: Work::Requests { depth: 1, dialect: Dialect::Cycle(packet) },
         speaks: Speaks::Protocol,
         warm_up: Duration::from_millis(200),
         duration: Duration::from_secs(1),
