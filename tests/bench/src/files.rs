@@ -15,7 +15,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::dialect::{Dialect, Speaks, packet};
-use crate::host;
+use crate::host::{self, Cores};
 use crate::loadgen::{self, Load, Work, connect};
 use crate::server::Server;
 use crate::stats::Summary;
@@ -42,8 +42,8 @@ pub struct Plan {
     pub total: u64,
     /// How often each is measured.
     pub rounds: usize,
-    /// The cores of server and load generator.
-    pub cores: (usize, usize),
+    /// Where server and load generator run.
+    pub cores: Cores,
 }
 
 /// Medians for one packet size and number of connections, in bytes per second.
@@ -115,7 +115,7 @@ fn round(plan: &Plan, packet: usize, connections: usize) -> Result<[f64; 3]> {
         Scratch(std::env::temp_dir().join(format!("pulsegate-bench-{}", std::process::id())));
     fs::create_dir_all(&scratch.0).with_context(|| format!("{}", scratch.0.display()))?;
     let command = plan.server.replace("{dir}", &scratch.0.to_string_lossy());
-    let server = Server::start(&command, &[plan.cores.0], &[plan.cores.1])?;
+    let server = Server::start(&command, &[plan.cores.server], &[plan.cores.load])?;
     let each = plan.total / connections as u64;
     let upload = transfer(server.address, connections, |index| Side::upload(index, each, packet))?;
     let down = |index| Side::download(index, each, packet);
