@@ -310,9 +310,8 @@ impl Shard {
 }
 
 /// Makes workers wait at a place until it is opened.
-#[derive(Clone)]
 struct Gate {
-    reached: Arc<Mutex<Receiver<()>>>,
+    reached: Receiver<()>,
     open: Sender<()>,
 }
 
@@ -329,18 +328,18 @@ impl Gate {
             }
             Ok(())
         });
-        Self { reached: Arc::new(Mutex::new(reached)), open }
+        Self { reached, open }
     }
 
     fn wait(&self) {
-        self.reached.lock().unwrap().recv_timeout(LONG).expect("a worker comes here");
+        self.reached.recv_timeout(LONG).expect("a worker comes here");
     }
 
     fn open(&self) {
         self.open.send(()).unwrap();
     }
 
-    /// Lets everybody through from now on.
+    /// Lets everybody through from now on, those who wait there too.
     fn remove(self, files: &Files) {
         *files.inner.probe.lock().unwrap() = None;
     }
