@@ -182,7 +182,7 @@ pub(crate) struct TableArgs {
 
 #[derive(Args)]
 pub(crate) struct ShardsArgs {
-    /// The server's command line, split at white space, with `{}` where the number of shards is to stand
+    /// The server's command line, split at white space, with {shards} where their number goes
     #[arg(long)]
     pub(crate) server: String,
     /// How many shards and load generators are compared with one, on as many cores

@@ -24,6 +24,8 @@ pub const READY: &str = "ready";
 pub const BEGIN: &str = "begin";
 /// What it says when the measured time is over; its figures follow.
 pub const END: &str = "end";
+/// Where the number of shards goes in a command line.
+const PLACE: &str = "{shards}";
 /// A load generator may take so much longer than it is told to run, for connecting above all.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -59,19 +61,19 @@ pub struct Run {
     pub p99: f64,
 }
 
-/// Runs one shard and all of them in turn; `{}` in `command` stands for their number. `generator` is this program, whose
-/// processes are the load.
+/// Runs one shard and all of them in turn; `{shards}` in `command` stands for their number. `generator` is this program,
+/// whose processes are the load.
 pub fn measure(generator: &Path, command: &str, plan: &Plan) -> Result<Vec<(Run, Run)>> {
     ensure!(
-        command.contains("{}"),
-        "`{command}` has no {{}} where the number of shards is to stand"
+        command.contains(PLACE),
+        "the server's command needs {PLACE}, where the number of shards goes"
     );
     ensure!(plan.rounds > 0 && plan.shards > 1, "at least one round, and more than one shard");
     ensure!(plan.connections >= plan.shards, "at least one connection for each load generator");
     host::raise_descriptor_limit()?;
     let all: Vec<usize> = (0..plan.shards).collect();
     let run = |shards: usize, server_cores: &[usize], load_cores: &[usize]| {
-        let command = command.replace("{}", &shards.to_string());
+        let command = command.replace(PLACE, &shards.to_string());
         let server = Server::start(&command, server_cores, load_cores)?;
         run(generator, &server, shards, plan)
     };

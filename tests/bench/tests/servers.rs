@@ -119,7 +119,7 @@ fn shards_are_compared_with_one() {
         return;
     }
     // A server of one thread; its number of shards is an idle timeout to it.
-    let command = format!("{PROGRAM} shape-shard-mio --idle-timeout {{}}0");
+    let command = format!("{PROGRAM} shape-shard-mio --idle-timeout {{shards}}0");
     let plan = shards::Plan {
         rounds: 2,
         shards: 2,
