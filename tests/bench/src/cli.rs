@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Idle(IdleArgs),
     /// Measure upload and download, with the echo beside them, as a table
     Files(FilesArgs),
+    /// Keep uploading to a server that is already running, to see what that does to its other sessions
+    Upload(UploadArgs),
     /// Measure how late silent clients are closed; fails if any is closed early or not at all
     Lateness(LatenessArgs),
     /// Run a fleet that beats slowly while devices die and others connect; fails if a live one is closed, or a dead one
@@ -237,6 +239,28 @@ pub(crate) struct FilesArgs {
     pub(crate) rounds: usize,
     #[command(flatten)]
     pub(crate) cores: Cores,
+}
+
+#[derive(Args)]
+pub(crate) struct UploadArgs {
+    /// The server, whose user admin has the password admin
+    #[arg(long)]
+    pub(crate) server: SocketAddr,
+    /// The core to run on; any, if not given
+    #[arg(long)]
+    pub(crate) core: Option<usize>,
+    /// How many connections at once
+    #[arg(long, default_value_t = 64)]
+    pub(crate) connections: usize,
+    /// Bytes of data per packet
+    #[arg(long, default_value_t = 65536)]
+    pub(crate) packet: usize,
+    /// Bytes of each file
+    #[arg(long, default_value_t = 4 << 20)]
+    pub(crate) file: u64,
+    /// Seconds after which no further round begins
+    #[arg(long, default_value = "20", value_parser = seconds)]
+    pub(crate) seconds: Duration,
 }
 
 #[derive(Args)]

@@ -135,6 +135,23 @@ fn round(plan: &Plan, packet: usize, connections: usize) -> Result<[f64; 3]> {
     Ok([moved / upload.as_secs_f64(), moved / download.as_secs_f64(), echo])
 }
 
+/// Uploads to a server that runs already, the same files over and over until the time is up; gives the bytes per second.
+pub fn keep_uploading(
+    address: SocketAddr,
+    connections: usize,
+    packet: usize,
+    each: u64,
+    duration: Duration,
+) -> Result<f64> {
+    host::raise_descriptor_limit()?;
+    let (mut moved, mut took) = (0, Duration::ZERO);
+    while took < duration {
+        took += transfer(address, connections, |index| Side::upload(index, each, packet))?;
+        moved += each * connections as u64;
+    }
+    Ok(moved as f64 / took.as_secs_f64())
+}
+
 /// What one connection sends, and what it waits for.
 struct Side {
     /// Sent first: flag, login, request.
@@ -151,6 +168,7 @@ struct Side {
 
 impl Side {
     fn upload(index: usize, each: u64, size: usize) -> Self {
+        let remove = format!("[Request]\r\nCommand=DeleteFile\r\nDirName=\r\nItem=f{index}");
         let begin = format!("[Request]\r\nCommand=Upload\r\nDirName=\r\nFileName=f{index}");
         let times = each / size as u64;
         let last = vec![0x5a; (each % size as u64) as usize];
@@ -158,12 +176,12 @@ impl Side {
             if last.is_empty() { Vec::new() } else { packet("[Request]\r\nCommand=Data", &last) };
         tail.extend(packet(&format!("[Request]\r\nCommand=Eof\r\nFileSize={each}"), b""));
         Self {
-            head: head(FLAG_UPLOAD, &begin),
+            head: [head(FLAG_UPLOAD, &remove), packet(&begin, b"")].concat(),
             body: packet("[Request]\r\nCommand=Data", &vec![0x5a; size]),
             times,
             tail,
             data: 0,
-            replies: 3,
+            replies: 4,
         }
     }
 

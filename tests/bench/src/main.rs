@@ -33,6 +33,7 @@ fn main() -> Result<()> {
             say(&idle::measure(&args.server, speaks(args.echo), args.connections, cores)?)
         }
         Command::Files(args) => files(args),
+        Command::Upload(args) => upload(&args),
         Command::Lateness(args) => lateness(&args),
         Command::Soak(args) => soak(&args),
         Command::Shapes(args) => {
@@ -58,6 +59,15 @@ fn files(args: FilesArgs) -> Result<()> {
         rounds: args.rounds,
         cores: args.cores.get(),
     })?)
+}
+
+fn upload(args: &UploadArgs) -> Result<()> {
+    if let Some(core) = args.core {
+        host::pin(&[core])?;
+    }
+    let UploadArgs { server, connections, packet, file, seconds, .. } = *args;
+    let rate = files::keep_uploading(server, connections, packet, file, seconds)?;
+    say(&format!("uploaded   {:.0} MB/s over {connections} connections", rate / 1e6))
 }
 
 /// Unlike `println!`, a reader that has left is an error and no panic.
