@@ -16,7 +16,7 @@ use pulsegate_bench::{files, host, idle, lateness, shapes, shards, soak, table};
 
 use cli::{
     Cli, Command, CompareArgs, Cores, FilesArgs, LatenessArgs, LoadArgs, ServeArgs, ShardsArgs,
-    SoakArgs, TableArgs, Times,
+    SoakArgs, TableArgs, Times, UploadArgs,
 };
 
 /// What stands for the work in a plan whose loads are given elsewhere.
