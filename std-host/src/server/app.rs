@@ -22,6 +22,9 @@ use crate::clock::to_std;
 use crate::files::ShardFiles;
 use crate::users::{LoginPolicy, Quick, Role, Throttle, User, Verdict};
 
+/// Most sessions of one shard that read the log: they need no login, are never idle, and must not fill the table.
+const MOST_READERS: usize = 16;
+
 /// One shard's part of the application.
 pub(super) struct HostApp {
     shard: usize,
@@ -33,8 +36,8 @@ pub(super) struct HostApp {
     files: HostStore,
     /// Sessions that read the log.
     readers: Vec<SessionId>,
-    /// One of them has just begun.
-    has_new_reader: bool,
+    /// A session has just opened a protocol whose connections are to be treated in a way of their own.
+    opened: Option<Flag>,
 }
 
 impl HostApp {
@@ -47,7 +50,7 @@ impl HostApp {
             entered: HashMap::new(),
             files: HostStore::new(files),
             readers: Vec::new(),
-            has_new_reader: false,
+            opened: None,
         }
     }
 
@@ -62,9 +65,10 @@ impl HostApp {
         self.readers.clone()
     }
 
-    /// Whether a session has begun to read the log since this was last asked.
-    pub(super) const fn has_new_reader(&mut self) -> bool {
-        std::mem::replace(&mut self.has_new_reader, false)
+    /// The protocol that a session has opened since this was last asked, if its connection is to be treated in a way
+    /// of its own.
+    pub(super) const fn take_opened(&mut self) -> Option<Flag> {
+        self.opened.take()
     }
 
     /// Keeps a list for its reader.
@@ -244,8 +248,10 @@ impl App for HostApp {
 
     fn open_log(&mut self, ask: &Ask<SocketAddr>) -> Option<Cursor> {
         let log = self.shared.settings.log.as_ref()?;
+        if self.readers.len() >= MOST_READERS {
+            return None;
+        }
         self.readers.push(ask.id);
-        self.has_new_reader = true;
         Some(log.open(&self.shared.reading[self.shard]))
     }
 
@@ -257,7 +263,12 @@ impl App for HostApp {
         let (session, remote) = (Name(self.shard, ask.id), ask.remote);
         match event {
             Event::Heartbeat => {}
-            Event::Opened { flag } => debug!(%session, %remote, protocol = flag.name(), "opened"),
+            Event::Opened { flag } => {
+                if matches!(flag, Flag::LogOutput | Flag::Download | Flag::RemoteStream) {
+                    self.opened = Some(flag);
+                }
+                debug!(%session, %remote, protocol = flag.name(), "opened");
+            }
             Event::LoggedIn { user } => {
                 info!(%session, %remote, user = %Printable(&user.name), "logged in");
             }
