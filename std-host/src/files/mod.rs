@@ -307,6 +307,8 @@ enum At {
     Task,
     /// Before so many bytes are written.
     Write(u64),
+    /// Before a file goes.
+    Delete,
     Sync,
 }
 

@@ -175,7 +175,10 @@ fn delete_entry(inner: &Inner, entry: &DirEntry) -> Result<(), Stop> {
     let Some(before) = unless_gone(entry.metadata())? else { return Ok(()) };
     let _claim = inner.registry.deleter(key(&before)).ok_or(Stop(DIR_IN_USE))?;
     // Who deletes it now needs the same claim, so from here on it is what it is.
-    match unless_gone(entry.metadata())? {
+    let now = unless_gone(entry.metadata())?;
+    #[cfg(test)]
+    inner.probe(super::At::Delete).map_err(Stop)?;
+    match now {
         Some(now) if key(&now) != key(&before) => Err(Stop(DIR_IN_USE)),
         Some(_) => Ok(unless_gone(entry.remove_file()).map(|_| ())?),
         None => Ok(()),
@@ -202,6 +205,8 @@ fn delete_file(inner: &Inner, home: &Dir, path: &Path) -> Result<Count, Failure>
         Some(_) => return Err(Failure::IN_USE),
         None => return Ok(Count::default()),
     };
+    #[cfg(test)]
+    inner.probe(super::At::Delete)?;
     match unless_gone(home.remove_file(path)) {
         Ok(Some(())) => {
             let bytes = if metadata.is_file() { metadata.len() } else { 0 };

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use std::slice::from_mut;
 
+use super::usage::Touches;
 use super::*;
 
 const FILE_BYTES: Outcome = Outcome::Failed(Code::UNKNOWN, "over the limit of bytes per file");
@@ -167,6 +168,33 @@ fn room_that_was_made_by_other_means_is_found() {
     assert_eq!(shard.request(id(1), &meter, eof(101)), USER_BYTES);
     assert_eq!(bench.read("meter/e"), [5; 100]);
     bench.is_clean_after(from_mut(&mut shard), 3);
+}
+
+#[test]
+fn a_count_that_is_void_before_it_is_made_is_not_kept() {
+    let bench = Bench::with(|config| config.max_user_bytes = Some(1000));
+    let usages = &bench.files.inner.usages;
+    let Touches::Own(usage) = usages.touches(Some(&device("meter")), "a".as_ref()) else {
+        panic!("a device's file counts for it");
+    };
+    let Touches::Foreign(same) = usages.touches(Some(&operator()), "meter/a".as_ref()) else {
+        panic!("an operator's hand makes it void");
+    };
+    assert!(Arc::ptr_eq(&usage, &same));
+    let transfer = transfer::Transfer::new(0, id(1), SocketAddr::from(([0; 4], 0)));
+    let grant = usage.take(&transfer).unwrap();
+    let count = Count { bytes: 1, files: 1 };
+    let version = grant.version();
+    same.void();
+    grant.set(count, version);
+    assert_eq!(grant.count(), None);
+    grant.set(count, grant.version());
+    assert_eq!(grant.count(), Some(count));
+    // Just made, it is not doubted.
+    assert!(!grant.doubt());
+    assert_eq!(grant.count(), Some(count));
+    same.void();
+    assert_eq!(grant.count(), None);
 }
 
 /// Many sessions of one user, each of which wants more than there is.

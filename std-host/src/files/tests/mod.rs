@@ -233,6 +233,13 @@ impl Shard {
         self.outcome(id)
     }
 
+    /// Lets a lone worker do all that has been asked so far. The session must be a new one: one that is being served
+    /// is served on.
+    fn queue_behind(&mut self, id: SessionId, user: &Arc<User>) {
+        let outcome = self.request(id, user, Request::Exists { name: path("nothing") });
+        assert_eq!(code(outcome), Code::NO_FILE.0);
+    }
+
     /// Writes what is taken at once.
     fn try_write(&mut self, id: SessionId, bytes: &[u8]) -> usize {
         let ask = self.ask(id);

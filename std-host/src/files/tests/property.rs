@@ -17,6 +17,8 @@ enum Act {
     Eof(usize),
     /// The shard's turn ends.
     Turn,
+    /// The workers have time for all that they have.
+    Pause,
 }
 
 const SESSIONS: usize = 4;
@@ -29,6 +31,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => session.clone().prop_map(Act::Cut),
         1 => session.prop_map(Act::Eof),
         2 => Just(Act::Turn),
+        5 => Just(Act::Pause),
     ]
 }
 
@@ -133,6 +136,7 @@ impl World {
         self.settle();
         match *act {
             Act::Turn => self.shard.store.end_turn(),
+            Act::Pause => assert!(self.bench.files.finish(LONG)),
             Act::Cut(device) => {
                 if self.holder == Some(device) {
                     self.give_up();

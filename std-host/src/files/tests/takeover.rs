@@ -73,7 +73,7 @@ fn a_session_that_ends_by_itself_makes_way() {
         }
         shard.begin(id(2), &meter, upload("a"));
         if workers == 2 {
-            shard.request(id(3), &meter, Request::Exists { name: path("a") });
+            shard.queue_behind(id(3), &meter);
         }
         gate.remove(&bench.files);
         assert_eq!(shard.outcome(id(2)), Outcome::Value(3));
@@ -86,7 +86,7 @@ fn a_session_that_ends_by_itself_makes_way() {
             assert_eq!(shard.request(id(1), &meter, eof(5)), DONE);
         }
         assert_eq!(shard.taken_over, []);
-        bench.is_clean_after(from_mut(&mut shard), 3);
+        bench.is_clean_after(from_mut(&mut shard), 4);
     }
 }
 
@@ -101,13 +101,13 @@ fn the_newest_of_three_gets_the_file() {
     gate.wait();
     shard.begin(id(2), &meter, upload("a"));
     // By the other worker, after the one before.
-    shard.request(id(9), &meter, Request::Dirs { parent: Path::ROOT });
+    shard.queue_behind(id(8), &meter);
     shard.begin(id(3), &meter, upload("a"));
     // The second one has waited in vain.
     assert_eq!(code(shard.outcome(id(2))), Code::IN_USE.0);
     shard.wait_taken_over(id(2));
     // And one that ends while it waits does no harm.
-    shard.request(id(9), &meter, Request::Dirs { parent: Path::ROOT });
+    shard.queue_behind(id(9), &meter);
     shard.release(id(3));
     shard.begin(id(4), &meter, upload("a"));
     gate.open();
@@ -169,6 +169,90 @@ fn a_file_that_is_replaced_meanwhile_is_another_one() {
     assert_eq!(shard.request(id(1), &meter, eof(3)), DONE);
     assert_eq!((bench.read("meter/a"), &shard.taken_over[..]), (b"new".into(), &[][..]));
     bench.is_clean();
+}
+
+#[test]
+fn an_upload_waits_for_a_deletion_and_begins_anew() {
+    let meter = device("meter");
+    let file = delete("d", "[Request]\r\nItem=a");
+    let tree = Request::DeleteDir { parent: Path::ROOT, name: path("d") };
+    for deletion in [file, tree] {
+        for write in [false, true] {
+            let mut bench = Bench::with(|config| config.workers = NonZeroUsize::new(2).unwrap());
+            let mut shard = bench.shard();
+            bench.put("meter/d/a", "old");
+            let gate = Gate::at(&bench.files, |at| at == At::Delete);
+            shard.begin(id(1), &meter, deletion);
+            gate.wait();
+            let begin = if write {
+                Request::Open { name: path("d/a"), write }
+            } else {
+                Request::Upload { dir: path("d"), name: path("a") }
+            };
+            shard.begin(id(2), &meter, begin);
+            // The other worker has seen that.
+            shard.queue_behind(id(3), &meter);
+            shard.poll();
+            assert_eq!(shard.waiting.get(&id(2)), Some(&false));
+            gate.remove(&bench.files);
+            // The tree goes before the file is made anew, or stays because it has been.
+            match (shard.outcome(id(1)), code(shard.outcome(id(2)))) {
+                (DONE, 0) if !matches!(deletion, Request::DeleteDir { .. }) => {}
+                (DONE, code) => {
+                    assert_eq!(code, Code::NO_DIR.0);
+                    continue;
+                }
+                (Outcome::Failed(Code::DELETE_DIR, _), 0) => {}
+                other => panic!("{other:?}"),
+            }
+            shard.write(id(2), b"new");
+            bench.is_clean_after(from_mut(&mut shard), 4);
+            assert_eq!(bench.read("meter/d/a"), b"new");
+        }
+    }
+}
+
+/// The count of a user's bytes, which the one needs that is to give up the file.
+#[test]
+fn who_waits_for_a_file_keeps_nothing_that_others_need() {
+    let mut bench = Bench::with(|config| {
+        config.workers = NonZeroUsize::new(2).unwrap();
+        config.max_user_bytes = Some(1000);
+    });
+    let mut shard = bench.shard();
+    let meter = device("meter");
+    shard.request(id(1), &meter, upload("other"));
+    let gate = Gate::at(&bench.files, |at| matches!(at, At::Write(_)));
+    shard.write(id(1), b"x");
+    gate.wait();
+    // Both wait for the count; the file is not there yet.
+    for session in [2, 3] {
+        shard.begin(id(session), &meter, upload("a"));
+        shard.queue_behind(id(session + 2), &meter);
+    }
+    // The first one makes the file, the second one has the count next and is slow.
+    let (arrive, reached) = channel();
+    let (open, opened) = channel::<()>();
+    let (arrive, opened) = (Mutex::new((0, arrive)), Mutex::new(opened));
+    bench.files.inner.set_probe(move |at| {
+        if at == At::Task {
+            let mut arrived = arrive.lock().unwrap();
+            arrived.0 += 1;
+            if arrived.0 == 2 {
+                arrived.1.send(()).unwrap();
+                drop(arrived);
+                let _ = opened.lock().unwrap().recv_timeout(LONG);
+            }
+        }
+        Ok(())
+    });
+    gate.open();
+    assert_eq!(shard.outcome(id(2)), Outcome::Value(0));
+    reached.recv_timeout(LONG).unwrap();
+    shard.write(id(2), b"abc");
+    open.send(()).unwrap();
+    assert_eq!(shard.outcome(id(3)), Outcome::Value(3));
+    bench.is_clean_after(from_mut(&mut shard), 6);
 }
 
 #[test]
