@@ -6,9 +6,10 @@ use core::net::SocketAddrV4;
 use defmt::{Display2Format, debug, info, warn};
 use pulsegate_core::app::{Answer, App, Ask, Digest, Event, List, Login, Page};
 use pulsegate_core::command::Printable;
-use pulsegate_core::protocol::{Iocp, Reply};
+use pulsegate_core::protocol::{Flag, Iocp, Reply};
 use pulsegate_core::roster::{Clock, FrozenRow, Roster, Row};
 use pulsegate_core::server::{Closed, JobId};
+use pulsegate_core::store::NoStore;
 use pulsegate_core::table::SessionId;
 
 /// What a user may do.
@@ -46,12 +47,13 @@ pub(crate) type ListRow = FrozenRow<SocketAddrV4, &'static User>;
 /// The application.
 pub(crate) struct Application {
     roster: Roster<'static, SocketAddrV4, &'static User>,
+    files: NoStore,
 }
 
 impl Application {
     /// An application that freezes client lists in `rows`.
     pub(crate) fn new(rows: &'static mut [Option<ListRow>]) -> Self {
-        Self { roster: Roster::new(rows, Clock::SinceBoot) }
+        Self { roster: Roster::new(rows, Clock::SinceBoot), files: NoStore }
     }
 
     /// A question that waited for the client list and can be answered now.
@@ -73,8 +75,13 @@ fn name_of<'a>(user: &'a &'static User) -> &'a str {
 impl App for Application {
     type Address = SocketAddrV4;
     type User = &'static User;
+    type Store = NoStore;
 
-    fn login(&mut self, _: &Ask<SocketAddrV4>, name: &str, digest: &Digest) -> Answer<Login<&'static User>> {
+    fn store(&mut self) -> &mut NoStore {
+        &mut self.files
+    }
+
+    fn login(&mut self, _: &Ask<SocketAddrV4>, _: Flag, name: &str, digest: &Digest) -> Answer<Login<&'static User>> {
         let mut found = None;
         for user in &USERS {
             if same(&user.digest, digest) && user.name == name {
