@@ -15,7 +15,7 @@ pub(super) fn serve<A: App>(
     let (Some(user), Some(password)) = (command.get("UserName"), command.get("Password")) else {
         return exchange.fail(name, Code::PARAMETER, "Login needs UserName and Password");
     };
-    if exchange.state.marks.has_open() {
+    if super::Iocp::<A>::FILES && exchange.state.marks.has_open() {
         // It was opened with the rights of who is logged in now.
         return exchange.fail(name, Code::IN_USE, "close the open file before the login");
     }
