@@ -24,6 +24,9 @@ struct Settings {
     transmit_bytes: usize,
     flag_seconds: u64,
     idle_seconds: u64,
+    /// Nobody reads the log unless the file says so.
+    #[serde(default)]
+    log_readers: usize,
 }
 
 /// `users.toml`.
@@ -80,8 +83,8 @@ mod plan {
     /// Its row in the frozen client list.
     pub(crate) const LIST_ROW: usize = 40;
     /// What is there once: two frames, interface and neighbours, the server, the sweep's wheel, ended sessions,
-    /// scratch memory, tasks.
-    pub(crate) const ONCE: usize = 8 * 1024;
+    /// scratch memory, lines of the log, tasks.
+    pub(crate) const ONCE: usize = 9 * 1024;
     /// The stack, with 4 KiB to spare.
     pub(crate) const STACK: usize = 8 * 1024;
 }
@@ -143,6 +146,7 @@ impl Settings {
             ("RECEIVE_BYTES", self.receive_bytes),
             ("TRANSMIT_BYTES", self.transmit_bytes),
             ("SCRATCH", self.transmit_bytes.max(256 + 64)),
+            ("LOG_READERS", self.log_readers),
         ] {
             writeln!(text, "pub(crate) const {name}: usize = {value};")?;
         }

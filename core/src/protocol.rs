@@ -390,8 +390,14 @@ impl<A: App> Protocol for Iocp<A> {
     }
 
     fn is_mid_reply(&self, state: &Self::State) -> bool {
-        matches!(state.pending, Pending::Streaming { .. } | Pending::Sending { left: 1.., .. })
-            || (state.data == Data::Echo && state.decoder.data_left() > 0)
+        // Between two packets of a download, too: its length has been announced.
+        matches!(
+            state.pending,
+            Pending::Streaming { .. }
+                | Pending::Announcing { .. }
+                | Pending::Sending { left: 1.., .. }
+                | Pending::Sending { packet: 1.., .. }
+        ) || (state.data == Data::Echo && state.decoder.data_left() > 0)
     }
 
     fn user<'a>(&self, state: &'a Self::State) -> Option<&'a Self::User> {

@@ -62,23 +62,19 @@ impl<M: DerefMut<Target = [u8]>> Tail<M> {
         if self.longest < 2 {
             return;
         }
-        // The prefix is written when the length is known; until then nothing is lost but what has
-        // to make room.
-        self.make_room(PREFIX);
+        // Making room does not move it. The prefix is written when the length is known.
         let begin = self.first.at as usize + self.used;
-        self.used += PREFIX;
+        self.append(0);
+        self.append(0);
         let mut writer = Line { tail: self, len: 0 };
         // It says so when a line is too long, which is cut then.
         let _ = writer.write_fmt(line);
-        let len = writer.len;
-        self.append(b"\r\n");
         // At most `longest`, which is a u16.
-        for (offset, byte) in ((len + 2) as u16).to_le_bytes().into_iter().enumerate() {
-            let index = self.index(begin + offset) as usize;
-            if let Some(place) = self.ring.get_mut(index) {
-                *place = byte;
-            }
-        }
+        let [low, high] = ((writer.len + 2) as u16).to_le_bytes();
+        self.append(b'\r');
+        self.append(b'\n');
+        self.put(begin, low);
+        self.put(begin + 1, high);
         self.next = self.next.wrapping_add(1);
     }
 
@@ -122,9 +118,16 @@ impl<M: DerefMut<Target = [u8]>> Tail<M> {
         self.ring.get(self.index(at) as usize).copied()
     }
 
-    /// Lets the oldest lines go until there is room.
-    fn make_room(&mut self, len: usize) {
-        while self.used + len > self.ring.len() && self.first.line != self.next {
+    fn put(&mut self, at: usize, byte: u8) {
+        let index = self.index(at) as usize;
+        if let Some(place) = self.ring.get_mut(index) {
+            *place = byte;
+        }
+    }
+
+    /// Adds a byte to the line that is being written; the oldest line goes if there is no room.
+    fn append(&mut self, byte: u8) {
+        if self.used >= self.ring.len() && self.first.line != self.next {
             let at = self.first.at as usize;
             let (low, high) = (self.byte(at).unwrap_or(0), self.byte(at + 1).unwrap_or(0));
             let gone = PREFIX + usize::from(u16::from_le_bytes([low, high]));
@@ -132,17 +135,8 @@ impl<M: DerefMut<Target = [u8]>> Tail<M> {
             self.first = Cursor { line, at: self.index(at + gone) };
             self.used = self.used.saturating_sub(gone);
         }
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        self.make_room(bytes.len());
-        for &byte in bytes {
-            let index = self.index(self.first.at as usize + self.used) as usize;
-            if let Some(place) = self.ring.get_mut(index) {
-                *place = byte;
-                self.used += 1;
-            }
-        }
+        self.put(self.first.at as usize + self.used, byte);
+        self.used += 1;
     }
 }
 
@@ -156,16 +150,8 @@ impl<M: DerefMut<Target = [u8]>> Write for Line<'_, M> {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         let room = self.tail.longest - 2 - self.len;
         let piece = &s[..s.floor_char_boundary(room)];
-        self.tail.append(piece.as_bytes());
-        // Breaks are replaced where they stand now: the ring's last bytes.
-        let begin = self.tail.first.at as usize + self.tail.used - piece.len();
-        for (offset, byte) in piece.bytes().enumerate() {
-            if matches!(byte, b'\r' | b'\n') {
-                let index = self.tail.index(begin + offset) as usize;
-                if let Some(place) = self.tail.ring.get_mut(index) {
-                    *place = b' ';
-                }
-            }
+        for byte in piece.bytes() {
+            self.tail.append(if matches!(byte, b'\r' | b'\n') { b' ' } else { byte });
         }
         self.len += piece.len();
         if piece.len() < s.len() { Err(fmt::Error) } else { Ok(()) }

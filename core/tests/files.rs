@@ -211,6 +211,34 @@ fn a_file_that_shrinks_while_it_is_sent_ends_in_a_reset() {
     assert_eq!((wants, peer.is_aborted()), (Err(CloseReason::AppFailed), true));
 }
 
+/// A file's length has been announced: what ends before that must not look like the whole.
+#[test]
+fn a_download_that_is_ended_before_its_end_is_reset() {
+    let get = request("Download\r\nDirName=\r\nFileName=a\r\nFileSize=0\r\nPacketSize=100");
+    // Wherever it is when the server stops: after the reply, and in and between its packets.
+    for more in 1..700 {
+        let mut server = gateway();
+        upload(&mut server, "a", &[1; 4000]);
+        let (id, mut peer) = logged_in(&mut server, DOWNLOAD);
+        peer.send(&get, at(0));
+        let _ = server.drive(at(0), id, &mut peer, get.len() + more);
+        server.close(at(0), id, CloseReason::Shutdown).unwrap();
+        let ended = settle(&mut server, id, &mut peer);
+        assert_eq!((ended, peer.is_aborted()), (Err(CloseReason::Shutdown), true), "{more}");
+    }
+}
+
+#[test]
+fn nobody_logs_in_over_an_open_file() {
+    let mut server = gateway();
+    let session = &mut logged_in(&mut server, REMOTE_STREAM);
+    one(&mut server, session, "OpenFile\r\nFileName=a\r\nMode=1");
+    let text = ask(&mut server, session, &login("meter"))[0].0.clone();
+    assert!(text.starts_with("Login\r\nCode=11"), "{text}");
+    one(&mut server, session, "CloseFile");
+    assert_eq!(ask(&mut server, session, &login("meter"))[0].0, "Login\r\nCode=0");
+}
+
 #[test]
 fn a_remote_file_is_read_written_and_moved_about_in() {
     let mut server = gateway();
@@ -230,6 +258,7 @@ fn a_remote_file_is_read_written_and_moved_about_in() {
         ("Seek\r\nOffset=-7\r\nSeekOrigin=1", "Seek\r\nCode=6"),
         ("Seek\r\nOffset=0\r\nSeekOrigin=3", "Seek\r\nCode=6"),
         ("GetPosition", "GetPosition\r\nCode=0\r\nPosition=6"),
+        ("SetSize\r\nSize=+5", "SetSize\r\nCode=6"),
     ];
     for (asked, expected) in cases {
         let text = one(&mut server, session, asked);

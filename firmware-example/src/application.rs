@@ -1,15 +1,19 @@
 //! The application behind the protocol: who may log in, the client list, the log. An uplink hangs itself into
 //! [`Application::event`] and [`Application::closed`]; both run within a turn of the gateway and must not block.
 
+use core::fmt;
 use core::net::SocketAddrV4;
 
-use defmt::{Display2Format, debug, info, warn};
+use defmt::debug;
 use pulsegate_core::app::{Answer, App, Ask, Digest, Event, List, Login, Page};
-use pulsegate_core::command::Printable;
-use pulsegate_core::protocol::{Iocp, Reply};
+use pulsegate_core::protocol::{Flag, Iocp, Reply};
 use pulsegate_core::roster::{Clock, FrozenRow, Roster, Row};
 use pulsegate_core::server::{Closed, JobId};
+use pulsegate_core::store::NoStore;
 use pulsegate_core::table::SessionId;
+use pulsegate_core::tail::Cursor;
+
+use crate::log::{Escaped, Log, tell};
 
 /// What a user may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,18 +44,26 @@ impl defmt::Format for Peer {
     }
 }
 
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "session {}.{} {}", self.0.index(), self.0.generation(), self.1)
+    }
+}
+
 /// A row of the frozen client list.
 pub(crate) type ListRow = FrozenRow<SocketAddrV4, &'static User>;
 
 /// The application.
 pub(crate) struct Application {
     roster: Roster<'static, SocketAddrV4, &'static User>,
+    files: NoStore,
+    pub(crate) log: Log,
 }
 
 impl Application {
     /// An application that freezes client lists in `rows`.
-    pub(crate) fn new(rows: &'static mut [Option<ListRow>]) -> Self {
-        Self { roster: Roster::new(rows, Clock::SinceBoot) }
+    pub(crate) fn new(rows: &'static mut [Option<ListRow>], log: Log) -> Self {
+        Self { roster: Roster::new(rows, Clock::SinceBoot), files: NoStore, log }
     }
 
     /// A question that waited for the client list and can be answered now.
@@ -73,8 +85,13 @@ fn name_of<'a>(user: &'a &'static User) -> &'a str {
 impl App for Application {
     type Address = SocketAddrV4;
     type User = &'static User;
+    type Store = NoStore;
 
-    fn login(&mut self, _: &Ask<SocketAddrV4>, name: &str, digest: &Digest) -> Answer<Login<&'static User>> {
+    fn store(&mut self) -> &mut NoStore {
+        &mut self.files
+    }
+
+    fn login(&mut self, _: &Ask<SocketAddrV4>, _: Flag, name: &str, digest: &Digest) -> Answer<Login<&'static User>> {
         let mut found = None;
         for user in &USERS {
             if same(&user.digest, digest) && user.name == name {
@@ -112,22 +129,30 @@ impl App for Application {
         self.roster.release(id);
     }
 
+    fn open_log(&mut self, ask: &Ask<SocketAddrV4>) -> Option<Cursor> {
+        self.log.open(ask.now, ask.id)
+    }
+
+    fn read_log(&mut self, _: SessionId, reader: &mut Cursor, buf: &mut [u8]) -> Option<usize> {
+        self.log.read(reader, buf)
+    }
+
     fn event(&mut self, ask: &Ask<SocketAddrV4>, event: Event<'_, Iocp<Self>>) {
+        let (log, now) = (&mut self.log, ask.now);
         let peer = Peer(ask.id, ask.remote);
         match event {
-            Event::Opened { flag } => info!("{}: speaks {}", peer, flag),
+            Event::Opened { flag } => tell!(log, now, info, "{}: speaks {}", peer, flag.name()),
             Event::Heartbeat => debug!("{}: heartbeat", peer),
-            Event::LoggedIn { user } => info!("{}: {} logged in", peer, user.name),
+            Event::LoggedIn { user } => tell!(log, now, info, "{}: {} logged in", peer, user.name),
             Event::LoginFailed { name, failures } => {
-                let name = Printable(name);
-                warn!("{}: wrong login no. {} as {}", peer, failures, Display2Format(&name));
+                tell!(log, now, warn, "{}: wrong login no. {} as {}", peer, failures, Escaped(name));
             }
             Event::BadPacket { code, message } => {
-                warn!("{}: code {}, {}", peer, code.0, message);
+                tell!(log, now, warn, "{}: code {}, {}", peer, code.0, message);
             }
-            Event::BadFlag { flag } => warn!("{}: no protocol has flag {}", peer, flag),
+            Event::BadFlag { flag } => tell!(log, now, warn, "{}: flag {} is not served", peer, flag),
             Event::UnknownCommand { name } => {
-                warn!("{}: no command {}", peer, Display2Format(&Printable(name)));
+                tell!(log, now, warn, "{}: no command {}", peer, Escaped(name));
             }
             // What a later core tells besides.
             _ => {}
@@ -135,7 +160,11 @@ impl App for Application {
     }
 
     fn closed(&mut self, closed: &Closed<Iocp<Self>>) {
-        info!(
+        self.log.close(closed.id);
+        tell!(
+            self.log,
+            closed.at,
+            info,
             "{}: closed, {}; user {}, {} ms old, silent for {} ms, {} bytes in, {} out",
             Peer(closed.id, closed.remote),
             closed.reason.name(),

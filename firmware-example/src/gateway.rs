@@ -1,6 +1,5 @@
 //! The gateway's loop: the core's gateway on the board's network device.
 
-use defmt::{error, info};
 use embassy_futures::select::select;
 use embassy_time::{Duration, Instant, Timer};
 use pulsegate_core::adapter::smoltcp::{Gateway, GatewayConfig, PoolConfig, SlotState, stack_instant};
@@ -14,6 +13,8 @@ use smoltcp::wire::EthernetAddress;
 use crate::address::Address;
 use crate::application::Application;
 use crate::board::{Network, Watchdog};
+use crate::kept::LastRun;
+use crate::log::{Log, tell};
 use crate::memory::{Memory, Wire};
 use crate::settings::{FLAG_TIMEOUT, IDLE_TIMEOUT, PORT, SESSIONS, SOCKETS};
 use crate::stack;
@@ -24,6 +25,10 @@ const TURN: Duration = Duration::from_secs(2);
 const FORGOTTEN: Duration = Duration::from_secs(4);
 /// How often the log says how things stand.
 const REPORT: Duration = Duration::from_secs(30);
+/// How long a reader of the log may acknowledge nothing. A living one is told how things stand, so that this ends those
+/// alone who have stopped reading, and no session is without a deadline.
+const LOG_IDLE: Duration = Duration::from_secs(90);
+const _: () = assert!(LOG_IDLE.as_ticks() >= 2 * REPORT.as_ticks());
 
 /// Everything that the loop turns around.
 pub(crate) struct Station {
@@ -37,10 +42,11 @@ pub(crate) struct Station {
 }
 
 impl Station {
-    /// A station that listens; `noise` makes the stack's numbers hard to guess.
-    pub(crate) fn new(mut network: Network, watchdog: Watchdog, noise: u64, memory: Memory) -> Self {
+    /// A station that listens, started after such a run.
+    pub(crate) fn new(mut network: Network, watchdog: Watchdog, last: &'static LastRun, memory: Memory) -> Self {
         let mut config = iface::Config::new(EthernetAddress(network.address()).into());
-        config.random_seed = noise;
+        // It makes the stack's numbers hard to guess.
+        config.random_seed = last.noise;
         let now = Instant::now();
         let mut iface = Interface::new(config, &mut network, stack_instant(now));
         let mut sockets = SocketSet::new(memory.storage);
@@ -49,9 +55,10 @@ impl Station {
             flag_timeout: FLAG_TIMEOUT,
             control_idle: IDLE_TIMEOUT,
             throughput_idle: Some(IDLE_TIMEOUT),
+            log_idle: Some(LOG_IDLE),
             ..IocpConfig::default()
         };
-        let protocol = Iocp::new(protocol, Application::new(memory.rows));
+        let protocol = Iocp::new(protocol, Application::new(memory.rows, Log::new(memory.log, last)));
         let server = Server::new(Config::default(), protocol, memory.server);
         let pool = PoolConfig { port: PORT, spare: (SOCKETS - SESSIONS).min(2), ..PoolConfig::default() };
         let config = GatewayConfig { pool, ..GatewayConfig::default() };
@@ -95,7 +102,10 @@ impl Station {
         }
         if now >= self.report_at {
             self.report_at = now + REPORT;
-            self.report();
+            self.report(now);
+        }
+        while let Some(reader) = self.log().to_be_woken() {
+            self.gateway.wake(reader);
         }
         let next = self.gateway.poll_at(now, &mut self.iface, &self.sockets);
         next.unwrap_or(Instant::MAX).min(now + TURN)
@@ -103,7 +113,7 @@ impl Station {
 
     /// Whether every slot has a deadline, and none has been forgotten. How many slots are taken is
     /// no matter: nobody outside can make this false.
-    fn is_healthy(&self, now: Instant) -> bool {
+    fn is_healthy(&mut self, now: Instant) -> bool {
         let server = self.gateway.server();
         let limit = now.checked_sub(FORGOTTEN).unwrap_or(Instant::MIN);
         let mut serving = 0;
@@ -122,22 +132,42 @@ impl Station {
         let swept = server.deadlines() == sessions && server.poll_at().is_none_or(|at| at >= limit);
         let healthy = in_time && serving == sessions && swept;
         if !healthy {
-            error!("unhealthy: {} sessions, {} in sockets, {} with a deadline", sessions, serving, server.deadlines());
+            let deadlines = server.deadlines();
+            tell!(
+                self.log(),
+                now,
+                error,
+                "unhealthy: {} sessions, {} in sockets, {} with a deadline",
+                sessions,
+                serving,
+                deadlines
+            );
         }
         healthy
     }
 
-    fn report(&self) {
+    fn report(&mut self, now: Instant) {
         let census = self.gateway.census();
         let counters = self.gateway.server().counters();
+        let (accepted, closed) = (counters.accepted, counters.closed_total());
         let (size, spare) = stack::size_and_spare();
-        info!(
-            "{}; {} accepted, {} closed; stack {} bytes, {} never used",
-            census,
-            counters.accepted,
-            counters.closed_total(),
+        tell!(
+            self.log(),
+            now,
+            info,
+            "sockets: {} listening, {} in handshakes, {} serving, {} leaving; {} accepted, {} closed; stack {} bytes, {} never used",
+            census.listening,
+            census.handshakes,
+            census.serving,
+            census.leaving,
+            accepted,
+            closed,
             size,
             spare
         );
+    }
+
+    fn log(&mut self) -> &mut Log {
+        &mut self.gateway.protocol_mut().app_mut().log
     }
 }

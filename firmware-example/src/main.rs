@@ -12,6 +12,7 @@ mod board;
 mod gateway;
 mod idle;
 mod kept;
+mod log;
 mod memory;
 mod settings;
 mod stack;
@@ -21,18 +22,20 @@ use embassy_time::{Duration, Timer};
 use static_cell::StaticCell;
 
 use crate::gateway::Station;
+use crate::kept::LastRun;
 
 static STATION: StaticCell<Station> = StaticCell::new();
+static LAST: StaticCell<LastRun> = StaticCell::new();
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
     let board = board::start();
-    let last = kept::take(board.random);
+    let last: &LastRun = LAST.init(kept::take(board.random));
     info!("{}: start {} since power-up", board::NAME, last.starts);
     if let Some(panic) = &last.panic {
         error!("the last run ended: {}", panic.as_str());
     }
-    let station = STATION.init_with(|| Station::new(board.network, board.watchdog, last.noise, memory::take()));
+    let station = STATION.init_with(|| Station::new(board.network, board.watchdog, last, memory::take()));
     info!(
         "listening: port {}, {} sockets of {} bytes, {} sessions of {} bytes",
         settings::PORT,

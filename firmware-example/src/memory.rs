@@ -11,8 +11,8 @@ use smoltcp::iface::SocketStorage;
 use static_cell::{ConstStaticCell, StaticCell};
 
 use crate::application::{Application, ListRow};
-use crate::board;
 use crate::settings::{RECEIVE_BYTES, SCRATCH, SESSIONS, SOCKETS, TRANSMIT_BYTES, plan};
+use crate::{board, log};
 
 /// The wire protocol with this application.
 pub(crate) type Wire = Iocp<Application>;
@@ -40,6 +40,7 @@ static SLOTS: StaticCell<Slots> = StaticCell::new();
 static WHEEL_SLOTS: StaticCell<[Head; WHEEL]> = StaticCell::new();
 static CLOSED: StaticCell<Closes> = StaticCell::new();
 static ROWS: StaticCell<Rows> = StaticCell::new();
+static LOG: ConstStaticCell<[u8; log::RING]> = ConstStaticCell::new([0; log::RING]);
 
 // What the build has printed is what it is.
 const _: () = assert!(size_of::<SocketStorage<'static>>() == plan::SOCKET);
@@ -54,8 +55,9 @@ const _: () = assert!(
 );
 /// One socket beside the sessions' listens, so that newcomers are heard when the table is full.
 const _: () = assert!(SOCKETS > SESSIONS);
-const _: () =
-    assert!(size_of::<[Option<Closed<Wire>>; CLOSES]>() + size_of::<[Head; WHEEL]>() + 2 * SCRATCH <= plan::ONCE);
+const _: () = assert!(
+    size_of::<[Option<Closed<Wire>>; CLOSES]>() + size_of::<[Head; WHEEL]>() + 2 * SCRATCH + log::RING <= plan::ONCE
+);
 
 /// The memory, to be taken once.
 pub(crate) struct Memory {
@@ -71,6 +73,8 @@ pub(crate) struct Memory {
     pub(crate) scratch: &'static mut [u8],
     /// For the client list.
     pub(crate) rows: &'static mut [Option<ListRow>],
+    /// For the lines of the log.
+    pub(crate) log: &'static mut [u8],
     /// For the server.
     pub(crate) server: Lent<'static, Wire>,
 }
@@ -97,6 +101,7 @@ pub(crate) fn take() -> Memory {
         pool: fill(&POOL, || PoolSlot::EMPTY),
         scratch,
         rows: fill(&ROWS, || None),
+        log: LOG.take(),
         server: Lent {
             slots: fill(&SLOTS, || Slot::EMPTY),
             wheel: fill(&WHEEL_SLOTS, || Head::EMPTY),

@@ -1,15 +1,18 @@
 //! Settings from a file and from the command line, under the same names; the command line wins.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::Args;
 use pulsegate_core::frame::{ByteOrder, HEADER_LEN, Limits, MAX_PACKET};
 use pulsegate_core::protocol::{Access, IocpConfig};
 use serde::{Deserialize, Deserializer};
 
 use crate::clock::to_core;
+use crate::files::FilesConfig;
 use crate::server::Settings;
 
 /// Where old clients expect the server.
@@ -287,6 +290,7 @@ impl Options {
             evict: !self.no_evict.unwrap_or(false),
             devices_list: self.devices_list.unwrap_or(false),
             protocol: self.protocol(tick)?,
+            files: self.files_config()?,
             ..defaults
         })
     }
@@ -345,6 +349,23 @@ impl Options {
             login_failures: self.login_failures.unwrap_or(3).max(1),
             ..IocpConfig::default()
         })
+    }
+
+    fn files_config(&self) -> anyhow::Result<Option<FilesConfig>> {
+        let workers = self.file_workers.unwrap_or(4);
+        let workers = NonZeroUsize::new(workers)
+            .filter(|workers| workers.get() <= 256)
+            .with_context(|| format!("file-workers = {workers}: must be from 1 to 256"))?;
+        let Some(root) = self.files.clone() else { return Ok(None) };
+        Ok(Some(FilesConfig {
+            root,
+            sync: self.sync.unwrap_or(false),
+            max_file_bytes: self.max_file_bytes,
+            max_user_bytes: self.max_user_bytes,
+            max_user_files: self.max_user_files,
+            workers,
+            memory: self.file_memory.unwrap_or(64 << 20),
+        }))
     }
 
     /// Whether sessions of a listener at this address may read the log. On a machine behind a

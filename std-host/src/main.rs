@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pulsegate::commands::{clients, demo, ping, serve, simulate, user};
+use pulsegate::commands::{clients, demo, download, logs, ping, serve, simulate, upload, user};
 
 /// Session server for devices that hold a TCP connection open for days.
 #[derive(Parser)]
@@ -21,6 +21,9 @@ enum Command {
     Simulate(Box<simulate::Args>),
     Clients(clients::Args),
     Ping(ping::Args),
+    Upload(upload::Args),
+    Download(download::Args),
+    Logs(logs::Args),
     /// Adds, removes and lists users
     User(user::UserArgs),
 }
@@ -46,6 +49,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::Simulate(args) => simulate::run(*args).await,
             Command::Clients(args) => clients::run(args).await,
             Command::Ping(args) => ping::run(args).await,
+            Command::Upload(args) => upload::run(args).await,
+            Command::Download(args) => download::run(args).await,
+            Command::Logs(args) => logs::run(args).await,
             Command::User(args) => user::run(args).map(|()| ExitCode::SUCCESS),
         }
     });

@@ -2,8 +2,10 @@
 
 mod conn;
 mod listener;
+mod options;
 mod proof;
 
-pub use conn::{Conn, IoBuffers, TcpSocket, abort, keep_alive};
+pub use conn::{Conn, IoBuffers, TcpSocket};
 pub use listener::{BindError, bind};
+pub use options::{abort, bound_output, keep_alive};
 pub use proof::TcpState;

@@ -6,13 +6,14 @@ mod log;
 mod presence;
 mod shard;
 mod stats;
+mod store;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use pulsegate_core::server::{CloseReason, Config, JobId};
 use pulsegate_core::table::SessionId;
 
 use crate::clock::{Clock, to_core};
+use crate::files::{Files, FilesConfig, Notice};
 use crate::net::{BindError, bind};
 use crate::users::{Checker, Throttle, User, UserDb};
 pub use list::{ClientRow, Snapshot};
@@ -48,6 +50,8 @@ pub struct Settings {
     pub devices_list: bool,
     /// Settings of the protocol.
     pub protocol: IocpConfig,
+    /// The files, if there are any.
+    pub files: Option<FilesConfig>,
     /// The log, where sessions may read it (LogOutput).
     pub log: Option<Arc<LogHub>>,
 }
@@ -66,6 +70,7 @@ impl Settings {
             evict: true,
             devices_list: false,
             protocol: IocpConfig::default(),
+            files: None,
             log: None,
         }
     }
@@ -77,6 +82,8 @@ impl Settings {
 pub enum StartError {
     /// The address could not be bound.
     Bind(BindError),
+    /// The directory for files is of no use.
+    Files(crate::files::StartError),
     /// The system gave no thread, no descriptor or no memory.
     System(io::Error),
 }
@@ -85,6 +92,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bind(error) => error.fmt(f),
+            Self::Files(error) => error.fmt(f),
             Self::System(error) => write!(f, "cannot start the server: {error}"),
         }
     }
@@ -114,6 +122,9 @@ pub struct Ended {
 pub type Observer = Arc<dyn Fn(&Ended) + Send + Sync>;
 
 type UserRef = Arc<User>;
+
+/// How long a server that stops waits for its files: what has been read of an upload is written.
+const FILES_GRACE: Duration = Duration::from_secs(30);
 
 /// What is put into a shard from outside.
 enum Message {
@@ -156,6 +167,7 @@ struct Shared {
     lists: list::Line,
     /// How each shard stands to the log.
     reading: Vec<log::Reading>,
+    files: Option<Arc<Files>>,
     observer: Option<Observer>,
 }
 
@@ -184,13 +196,42 @@ pub fn start(
     observer: Option<Observer>,
 ) -> Result<Running, StartError> {
     let listeners = bind(settings.listen, settings.shards.max(1)).map_err(StartError::Bind)?;
-    start_on(listeners, settings, users, observer).map_err(StartError::System)
+    let server = Arc::new(OnceLock::new());
+    let files = settings.files.as_ref().map(|files| open_files(files, Arc::clone(&server)));
+    let files = files.transpose().map_err(StartError::Files)?;
+    let running =
+        start_on(listeners, settings, users, files, observer).map_err(StartError::System)?;
+    // Its workers have had nothing to tell yet.
+    let _ = server.set(Arc::downgrade(&running.shared));
+    Ok(running)
+}
+
+/// Opens the files of a server that is still to be started: its shards are told when it is there.
+fn open_files(
+    config: &FilesConfig,
+    server: Arc<OnceLock<Weak<Shared>>>,
+) -> Result<Arc<Files>, crate::files::StartError> {
+    let notify = move |notice| {
+        let Some(server) = server.get().and_then(Weak::upgrade) else { return };
+        match notice {
+            Notice::Complete { shard, id, job } => {
+                let answer = Reply::Store;
+                server.inboxes[shard].send(Message::Complete { id, job, answer });
+            }
+            Notice::TakenOver { shard, id } => {
+                let reason = CloseReason::TakenOver;
+                server.inboxes[shard].send(Message::Close { id, reason });
+            }
+        }
+    };
+    Files::start(config, Arc::new(notify)).map(Arc::new)
 }
 
 fn start_on(
     listeners: Vec<mio::net::TcpListener>,
     settings: Settings,
     users: UserDb,
+    files: Option<Arc<Files>>,
     observer: Option<Observer>,
 ) -> io::Result<Running> {
     let first = listeners.first().ok_or_else(|| io::Error::other("no listener"))?;
@@ -217,6 +258,7 @@ fn start_on(
         presence: presence::Presence::default(),
         lists: list::Line::default(),
         reading: listeners.iter().map(|_| log::Reading::default()).collect(),
+        files,
         observer,
         settings,
     });
@@ -281,6 +323,13 @@ impl Running {
         }
         for thread in self.threads {
             thread.join().map_err(|_| io::Error::other("a shard panicked"))??;
+        }
+        if let Some(files) = &self.shared.files
+            && !files.finish(FILES_GRACE)
+        {
+            return Err(io::Error::other(format!(
+                "the disk did not take all of the uploads' bytes within {FILES_GRACE:?}"
+            )));
         }
         Ok(Stats::sum(self.stats.iter().map(AsRef::as_ref)))
     }

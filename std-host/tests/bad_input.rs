@@ -92,6 +92,24 @@ fn a_bad_users_file_is_told_with_the_way_out() {
 }
 
 #[test]
+fn a_bad_directory_for_files_is_told_with_the_way_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().to_str().unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--files"];
+    let refused_with = |more: &[&str], parts: &[&str]| refused(&[&serve, more].concat(), parts);
+    let missing = directory.path().join("missing");
+    refused_with(&[missing.to_str().unwrap()], &["missing", "create it"]);
+    let users = directory.path().join("users.toml");
+    let file = users.to_str().unwrap();
+    user(&["add", "meter", "--users", file, "--generate"], "");
+    refused_with(&[file], &[file, "not a directory"]);
+    // Whoever writes files could make themselves an operator.
+    refused_with(&[root, "--users", file], &[file, root, "elsewhere"]);
+    refused_with(&[root, "--file-workers", "0"], &["file-workers = 0"]);
+    refused(&["serve", "--remote-stream", "login"], &["remote-stream", "--files"]);
+}
+
+#[test]
 fn the_demo_user_exists_on_loopback_only() {
     let mut server = Server::start(&["--listen", "0.0.0.0:0"]);
     assert!(server.address.ip().is_unspecified());

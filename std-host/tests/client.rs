@@ -10,8 +10,11 @@ use support::{Behaviour, serve};
 
 async fn connected(behaviour: Behaviour, flag: Flag) -> Client {
     let server = serve(behaviour).await;
-    let timeouts =
-        Timeouts { connect: Duration::from_secs(5), request: Duration::from_millis(500) };
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(5),
+        request: Duration::from_millis(500),
+        ..Timeouts::default()
+    };
     let addr = server.addr.to_string();
     Client::connect_with(&addr, flag, timeouts).await.unwrap()
 }

@@ -84,6 +84,17 @@ fn whoever_is_not_to_read_the_log_is_turned_away() {
     }
 }
 
+/// They need no login and are never idle: they must not be able to fill the table.
+#[test]
+fn only_so_many_may_read_the_log_at_a_time() {
+    let server = Server::start(&["--shards", "1"]);
+    let mut readers: Vec<_> = (0..16).map(|_| reader(server.address)).collect();
+    assert!(is_turned_away(server.address, LOG_OUTPUT));
+    readers.pop();
+    server.wait_for_log("reason=\"peer-closed\"", 1);
+    drop(reader(server.address));
+}
+
 /// Far more lines than the kernel's buffers and the ring hold together, to a reader that does not
 /// read: nobody waits for it, and it is told exactly what it has lost.
 #[test]

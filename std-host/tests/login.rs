@@ -53,8 +53,11 @@ const BEAT: Duration = Duration::from_millis(100);
 const ANSWERED: Duration = Duration::from_secs(5);
 
 /// How long a login may take behind all the wrong ones: each of these costs a slow hash.
-const TIMEOUTS: Timeouts =
-    Timeouts { connect: Duration::from_secs(60), request: Duration::from_secs(60) };
+const TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(60),
+    request: Duration::from_secs(60),
+    stall: Duration::from_secs(60),
+};
 
 /// A thread of its own for devices that beat until they are told to stop; gives their number of
 /// heartbeats and the longest round trip.

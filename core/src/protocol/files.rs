@@ -37,7 +37,9 @@ pub(super) fn number<T: core::str::FromStr>(
     key: &str,
     needs: &'static str,
 ) -> Result<T, &'static str> {
-    command.get(key).and_then(|text| text.parse().ok()).ok_or(needs)
+    // The library's parser takes a plus sign, which is no digit.
+    let text = command.get(key).filter(|text| !text.starts_with('+'));
+    text.and_then(|text| text.parse().ok()).ok_or(needs)
 }
 
 /// `Dir` and `FileList`, which Upload and Download both have.

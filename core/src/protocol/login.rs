@@ -15,6 +15,10 @@ pub(super) fn serve<A: App>(
     let (Some(user), Some(password)) = (command.get("UserName"), command.get("Password")) else {
         return exchange.fail(name, Code::PARAMETER, "Login needs UserName and Password");
     };
+    if super::Iocp::<A>::FILES && exchange.state.marks.has_open() {
+        // It was opened with the rights of who is logged in now.
+        return exchange.fail(name, Code::IN_USE, "close the open file before the login");
+    }
     if matches!(exchange.state.pending, Pending::Nothing) {
         let flag = exchange.state.flag.unwrap_or(Flag::Control);
         let answer = match Digest::from_hex(password) {

@@ -6,7 +6,7 @@ use crate::server::CloseReason;
 use crate::store::{Names, Request};
 
 use super::exchange::{Exchange, Outcome, Then};
-use super::files::{self, Parsed, list, name, path};
+use super::files::{self, Parsed, list, name, number, path};
 use super::{Data, ask};
 
 pub(super) fn serve<A: App>(
@@ -37,8 +37,10 @@ fn read<'a>(spelled: &str, command: &Command<'a>) -> Option<Parsed<'a>> {
     if is("Upload") {
         Some(upload(command))
     } else if is("Eof") {
-        let size = command.get("FileSize").map(str::parse).transpose();
-        let size = size.map_err(|_| "FileSize must be a number");
+        let size = command
+            .get("FileSize")
+            .map(|_| number(command, "FileSize", "FileSize must be a number"));
+        let size = size.transpose();
         Some(size.map(|size| Request::Eof { size }))
     } else if is("CreateDir") {
         Some(

@@ -67,6 +67,28 @@ pub enum ClientError {
         /// How long the client waited.
         after: Duration,
     },
+    /// The data of a file stood still.
+    #[error(
+        "{server} {direction} no data for {}; is it overloaded, or the line cut?",
+        humantime::format_duration(*.after)
+    )]
+    Stalled {
+        /// The address as given.
+        server: String,
+        /// `took` for an upload, `sent` for a download.
+        direction: &'static str,
+        /// How long the client waited.
+        after: Duration,
+    },
+    /// A log was asked for, and the connection ended at once.
+    #[error(
+        "{server} does not give its log to this machine: it closed the connection at once; \
+         let its operator switch the log output on, or ask from the server's own machine"
+    )]
+    NoLog {
+        /// The address as given.
+        server: String,
+    },
     /// The request cannot be written as a packet.
     #[error("cannot send {command} to {server}; correct the text or shorten the data")]
     Request {
@@ -119,6 +141,15 @@ pub enum ClientError {
     },
 }
 
+/// The result code of a directory that does not exist.
+pub(super) const NO_DIRECTORY: u32 = 0x0200_0001;
+
+/// The result code of a file that somebody else uses.
+pub(super) const FILE_IN_USE: u32 = 11;
+
+/// The result code of a file that ended with another size than announced.
+pub(super) const FILE_SIZE: u32 = 0x0200_0008;
+
 /// What a result code means, and what to do about it.
 fn code_text(code: u32) -> &'static str {
     match code {
@@ -132,7 +163,12 @@ fn code_text(code: u32) -> &'static str {
         8 => "login required, or this user may not do that",
         9 => "file does not exist",
         10 => "no file open",
-        11 => "file in use",
+        FILE_IN_USE => "file in use",
+        NO_DIRECTORY => "directory does not exist",
+        0x0200_0002 => "cannot create directory",
+        0x0200_0003 => "cannot delete directory",
+        0x0200_0007 => "cannot delete file",
+        FILE_SIZE => "the file on the server has another size",
         _ => "see the protocol's list of codes",
     }
 }

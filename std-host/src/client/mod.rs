@@ -1,10 +1,18 @@
-//! A client of the wire protocol on Tokio: connect, log in, heartbeat, client list, echo.
+//! A client of the wire protocol on Tokio: connect, log in, heartbeat, client list, echo, files, log.
+//!
+//! [`Client`] is one connection. [`transfer`] moves whole files over as many connections as it takes.
 //!
 //! Everything has a timeout, replies are checked strictly and bounded in size, and an error names
 //! the server. A client that failed half-way through a request is given up: a late reply must not
 //! be taken for the answer to the next request.
 
+mod download;
 mod error;
+mod files;
+mod log;
+mod patience;
+pub mod transfer;
+mod upload;
 pub mod wire;
 
 use std::fmt::Write;
@@ -15,7 +23,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+pub use download::{Download, PACKETS};
 pub use error::ClientError;
+pub use files::FileEntry;
+pub use log::LogReader;
+pub use upload::{Upload, Waiting};
 pub use wire::Flag;
 use wire::{ANY_REPLY, Reply};
 
@@ -38,11 +50,17 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For a whole request with its reply.
     pub request: Duration,
+    /// For any progress of the data of a file.
+    pub stall: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(10), request: Duration::from_secs(30) }
+        Self {
+            connect: Duration::from_secs(10),
+            request: Duration::from_secs(30),
+            stall: Duration::from_secs(30),
+        }
     }
 }
 
@@ -203,12 +221,11 @@ impl Client {
         keys: &[(&str, &str)],
         data: &[u8],
     ) -> Result<(Vec<u8>, Duration), ClientError> {
-        let server = || self.server.clone();
         if self.busy {
-            return Err(ClientError::GivenUp { server: server() });
+            return Err(ClientError::GivenUp { server: self.server.clone() });
         }
         let packet = wire::encode_request(command, keys, data).map_err(|source| {
-            let server = server();
+            let server = self.server.clone();
             ClientError::Request { server, command, source }
         })?;
         self.busy = true;
@@ -216,19 +233,26 @@ impl Client {
         let exchange = exchange(&mut self.stream, &packet);
         let outcome = timeout(self.timeouts.request, exchange).await;
         let round_trip = started.elapsed();
-        let server = self.server.clone();
         let (reply, all_sent) = match outcome {
-            Ok(Ok(answered)) => answered,
-            Ok(Err(Broken::Closed)) => return Err(ClientError::Closed { server }),
-            Ok(Err(Broken::Io(source))) => return Err(ClientError::Io { server, source }),
-            Ok(Err(Broken::Reply(source))) => return Err(ClientError::Protocol { server, source }),
-            Err(_) => {
-                let after = self.timeouts.request;
-                return Err(ClientError::Timeout { server, command, after });
-            }
+            Ok(answered) => answered.map_err(|broken| self.broken(broken))?,
+            Err(_) => return Err(self.timed_out(command)),
         };
         self.busy = !all_sent;
         Ok((reply, round_trip))
+    }
+
+    fn broken(&self, broken: Broken) -> ClientError {
+        let server = self.server.clone();
+        match broken {
+            Broken::Closed => ClientError::Closed { server },
+            Broken::Io(source) => ClientError::Io { server, source },
+            Broken::Reply(source) => ClientError::Protocol { server, source },
+        }
+    }
+
+    fn timed_out(&self, command: &'static str) -> ClientError {
+        let (server, after) = (self.server.clone(), self.timeouts.request);
+        ClientError::Timeout { server, command, after }
     }
 
     /// The reply to `command`, if it says success.
@@ -246,14 +270,14 @@ impl Client {
             return Err(self.unexpected(command, format!("a reply to {name:?}")));
         }
         if reply.code != 0 {
-            return Err(ClientError::Refused {
-                server: self.server.clone(),
-                command,
-                code: reply.code,
-                message: printable(reply.message.unwrap_or_default(), MESSAGE_CHARS),
-            });
+            return Err(self.refused(command, &reply));
         }
         Ok(reply)
+    }
+
+    fn refused(&self, command: &'static str, reply: &Reply<'_>) -> ClientError {
+        let message = printable(reply.message.unwrap_or_default(), MESSAGE_CHARS);
+        ClientError::Refused { server: self.server.clone(), command, code: reply.code, message }
     }
 
     fn unexpected(&self, command: &'static str, what: String) -> ClientError {

@@ -67,6 +67,21 @@ pub fn encode_request(
     keys: &[(&str, &str)],
     data: &[u8],
 ) -> Result<Vec<u8>, EncodeError> {
+    let mut packet = Vec::new();
+    append_request(&mut packet, command, keys, data)?;
+    Ok(packet)
+}
+
+/// As [`encode_request`], behind what `packet` holds already.
+///
+/// # Errors
+/// As there; `packet` is left as it was.
+pub fn append_request(
+    packet: &mut Vec<u8>,
+    command: &str,
+    keys: &[(&str, &str)],
+    data: &[u8],
+) -> Result<(), EncodeError> {
     let breaks = |text: &str| text.contains(['\r', '\n']);
     if breaks(command) {
         return Err(EncodeError::Text("a command name"));
@@ -83,11 +98,11 @@ pub fn encode_request(
     }
     let header = Header::new(text.len(), data.len())
         .ok_or(EncodeError::TooLong(4 + text.len() + data.len()))?;
-    let mut packet = Vec::with_capacity(HEADER_LEN + text.len() + data.len());
+    packet.reserve(HEADER_LEN + text.len() + data.len());
     packet.extend_from_slice(&header.to_bytes(ByteOrder::Little));
     packet.extend_from_slice(text.as_bytes());
     packet.extend_from_slice(data);
-    Ok(packet)
+    Ok(())
 }
 
 /// How many bytes the packet at the front of `bytes` has in all, once its two length fields are there.

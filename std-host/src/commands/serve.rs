@@ -1,7 +1,7 @@
 //! `pulsegate serve`.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +71,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
             "the descriptor limit leaves room for {room} sessions only; raise it with `ulimit -n` or LimitNOFILE="
         );
     }
+    keep_apart(&options, args.config.as_deref())?;
     let (users, notice) = open_users(&options, &settings)?;
     // Before the port is open: whoever sees it may send a signal at once.
     let mut signals = Signals::new()?;
@@ -129,6 +130,24 @@ fn reload(running: &Running) {
             warn!(%error, "the users file cannot be read again; the users stay as they were");
         }
     }
+}
+
+/// Whoever may write files must not be able to write who may do so.
+fn keep_apart(options: &Options, config: Option<&Path>) -> anyhow::Result<()> {
+    // What does not exist is told elsewhere.
+    let Some(files) = options.files.as_deref().and_then(|dir| dir.canonicalize().ok()) else {
+        return Ok(());
+    };
+    for path in options.users.as_deref().into_iter().chain(config) {
+        let inside = path.canonicalize().is_ok_and(|path| path.starts_with(&files));
+        anyhow::ensure!(
+            !inside,
+            "{} lies in the directory {} for files, where others may change it: keep it elsewhere",
+            path.display(),
+            files.display()
+        );
+    }
+    Ok(())
 }
 
 /// The users of a server with these settings, and what its owner should know of them.

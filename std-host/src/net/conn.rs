@@ -11,6 +11,7 @@ use embassy_time::{Duration, Instant};
 use mio::net::TcpStream;
 use pulsegate_core::socket::{End, Finish, Progress, Proof, Rx, Socket};
 
+use super::options::abort;
 use super::proof::TcpState;
 
 /// The shard's read and write buffer, each. Two pipes full of the kernel's largest loopback
@@ -48,6 +49,8 @@ pub struct Conn {
     end: End,
     /// The last read emptied the kernel's buffer; a new readiness event clears this.
     drained: bool,
+    /// The kernel took no more output; a new readiness event clears this.
+    full: bool,
     /// The peer's FIN has been announced: a short read is followed by one that shows it.
     fin_announced: bool,
     finished: bool,
@@ -72,6 +75,7 @@ impl Conn {
             backlog: None,
             end: End::Open,
             drained: false,
+            full: false,
             fin_announced: false,
             finished: false,
             aborted: false,
@@ -91,7 +95,14 @@ impl Conn {
     /// The kernel has news, the peer's FIN among them or not: the next turn reads.
     pub const fn wake(&mut self, fin: bool) {
         self.drained = false;
+        self.full = false;
         self.fin_announced |= fin;
+    }
+
+    /// Whether the kernel took no more output, and will tell when it does again.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.full
     }
 
     /// Whether output waits here for the kernel.
@@ -318,9 +329,17 @@ impl<'a> TcpSocket<'a> {
 
     /// The kernel took so many bytes, of the write buffer first; the rest is what it took behind it.
     fn account_for(&mut self, sent: io::Result<usize>) -> usize {
-        let Ok(accepted) = sent else {
-            self.fail();
-            return 0;
+        let accepted = match sent {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.conn.full = true;
+                0
+            }
+            Err(_) => {
+                self.fail();
+                return 0;
+            }
         };
         if accepted > 0 {
             self.conn.wrote_at = self.now;
@@ -357,16 +376,9 @@ impl<'a> TcpSocket<'a> {
     }
 }
 
-/// One call for two pieces; nothing taken is no error.
+/// One call for two pieces.
 fn send_both(stream: &mut TcpStream, first: &[u8], second: &[u8]) -> io::Result<usize> {
-    match stream.write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
-        {
-            Ok(0)
-        }
-        sent => sent,
-    }
+    stream.write_vectored(&[IoSlice::new(first), IoSlice::new(second)])
 }
 
 fn before(now: Instant, age: std::time::Duration) -> Instant {
@@ -505,19 +517,6 @@ impl Socket for TcpSocket<'_> {
     }
 }
 
-/// Asks the kernel to find out if this stream's peer is gone, where nothing else does: after a
-/// minute of silence, six probes ten seconds apart.
-pub fn keep_alive(stream: &TcpStream) {
-    let probes = socket2::TcpKeepalive::new()
-        .with_time(std::time::Duration::from_secs(60))
-        .with_interval(std::time::Duration::from_secs(10))
-        .with_retries(6);
-    // On a connection that is gone already there is nothing to find out.
-    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&probes);
-}
-
-/// Makes the close of this stream an RST that discards what has not been sent.
-pub fn abort(stream: &TcpStream) {
-    // On a connection that is gone already there is nothing left to reset.
-    let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
-}
+#[cfg(test)]
+#[path = "conn_tests.rs"]
+mod tests;

@@ -1,9 +1,8 @@
 //! What the kernel knows of a connection's life: one `getsockopt(TCP_INFO)`, asked only when a
 //! deadline has passed or after the whole process stood still.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
-
-use mio::net::TcpStream;
 
 /// The part of the kernel's `tcp_info` that tells whether the peer lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +23,7 @@ impl TcpState {
     /// Asks the kernel.
     #[must_use]
     #[allow(unsafe_code)]
-    pub fn of(stream: &TcpStream) -> Option<Self> {
+    pub fn of(stream: &impl AsFd) -> Option<Self> {
         use std::os::fd::AsRawFd;
 
         // `struct tcp_info` of linux/tcp.h up to `tcpi_notsent_bytes` (offset 144). The kernel
@@ -36,7 +35,7 @@ impl TcpState {
         // `len` bytes that the kernel is told of. No library in use wraps this option.
         let answer = unsafe {
             libc::getsockopt(
-                stream.as_raw_fd(),
+                stream.as_fd().as_raw_fd(),
                 libc::IPPROTO_TCP,
                 libc::TCP_INFO,
                 info.as_mut_ptr().cast(),
@@ -74,7 +73,7 @@ impl TcpState {
 impl TcpState {
     /// Other systems have no such answer: only bytes that were read count as proof there.
     #[must_use]
-    pub fn of(_stream: &TcpStream) -> Option<Self> {
+    pub fn of(_stream: &impl AsFd) -> Option<Self> {
         None
     }
 }

@@ -10,16 +10,20 @@ use pulsegate_core::command::Printable;
 use pulsegate_core::protocol::{Flag, Iocp, Reply};
 use pulsegate_core::roster::Row;
 use pulsegate_core::server::{CloseReason, Closed};
-use pulsegate_core::store::NoStore;
 use pulsegate_core::table::SessionId;
 use pulsegate_core::tail::Cursor;
 use tracing::{debug, info, warn};
 
 use super::list::{Asker, FrozenRow, gather};
 use super::presence::Entry;
+use super::store::HostStore;
 use super::{Ended, Message, Shared};
 use crate::clock::to_std;
+use crate::files::ShardFiles;
 use crate::users::{LoginPolicy, Quick, Role, Throttle, User, Verdict};
+
+/// Most sessions of one shard that read the log: they need no login, are never idle, and must not fill the table.
+const MOST_READERS: usize = 16;
 
 /// One shard's part of the application.
 pub(super) struct HostApp {
@@ -29,24 +33,30 @@ pub(super) struct HostApp {
     lists: HashMap<SessionId, Vec<u8>>,
     /// Sessions whose users have a login policy.
     entered: HashMap<SessionId, Arc<User>>,
-    files: NoStore,
+    files: HostStore,
     /// Sessions that read the log.
     readers: Vec<SessionId>,
-    /// One of them has just begun.
-    has_new_reader: bool,
+    /// A session has just opened a protocol whose connections are to be treated in a way of their own.
+    opened: Option<Flag>,
 }
 
 impl HostApp {
     pub(super) fn new(shard: usize, shared: Arc<Shared>) -> Self {
+        let files = shared.files.as_ref().map(|files| ShardFiles::new(shard, Arc::clone(files)));
         Self {
             shard,
             shared,
             lists: HashMap::new(),
             entered: HashMap::new(),
-            files: NoStore,
+            files: HostStore::new(files),
             readers: Vec::new(),
-            has_new_reader: false,
+            opened: None,
         }
+    }
+
+    /// All sessions have had their turn: what they have written goes to its files.
+    pub(super) fn end_turn(&mut self) {
+        self.files.end_turn();
     }
 
     /// The sessions that read the log, which is looked at now.
@@ -55,9 +65,10 @@ impl HostApp {
         self.readers.clone()
     }
 
-    /// Whether a session has begun to read the log since this was last asked.
-    pub(super) const fn has_new_reader(&mut self) -> bool {
-        std::mem::replace(&mut self.has_new_reader, false)
+    /// The protocol that a session has opened since this was last asked, if its connection is to be treated in a way
+    /// of its own.
+    pub(super) const fn take_opened(&mut self) -> Option<Flag> {
+        self.opened.take()
     }
 
     /// Keeps a list for its reader.
@@ -145,9 +156,9 @@ impl fmt::Display for Name {
 impl App for HostApp {
     type Address = SocketAddr;
     type User = Arc<User>;
-    type Store = NoStore;
+    type Store = HostStore;
 
-    fn store(&mut self) -> &mut NoStore {
+    fn store(&mut self) -> &mut HostStore {
         &mut self.files
     }
 
@@ -237,8 +248,10 @@ impl App for HostApp {
 
     fn open_log(&mut self, ask: &Ask<SocketAddr>) -> Option<Cursor> {
         let log = self.shared.settings.log.as_ref()?;
+        if self.readers.len() >= MOST_READERS {
+            return None;
+        }
         self.readers.push(ask.id);
-        self.has_new_reader = true;
         Some(log.open(&self.shared.reading[self.shard]))
     }
 
@@ -250,7 +263,12 @@ impl App for HostApp {
         let (session, remote) = (Name(self.shard, ask.id), ask.remote);
         match event {
             Event::Heartbeat => {}
-            Event::Opened { flag } => debug!(%session, %remote, protocol = flag.name(), "opened"),
+            Event::Opened { flag } => {
+                if matches!(flag, Flag::LogOutput | Flag::Download | Flag::RemoteStream) {
+                    self.opened = Some(flag);
+                }
+                debug!(%session, %remote, protocol = flag.name(), "opened");
+            }
             Event::LoggedIn { user } => {
                 info!(%session, %remote, user = %Printable(&user.name), "logged in");
             }
@@ -333,6 +351,7 @@ mod tests {
             presence: Presence::default(),
             lists: Line::default(),
             reading: Vec::new(),
+            files: None,
             observer: None,
         };
         HostApp::new(0, Arc::new(shared))

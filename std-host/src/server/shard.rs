@@ -14,7 +14,7 @@ use std::time::Duration;
 use embassy_time::Instant;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
-use pulsegate_core::protocol::{Iocp, IocpConfig, Reply};
+use pulsegate_core::protocol::{Flag, Iocp, IocpConfig, Reply};
 use pulsegate_core::server::{Boxed, CloseReason, Config, JobId, Server, Wants};
 use pulsegate_core::sweep::slots_for;
 use pulsegate_core::table::SessionId;
@@ -23,7 +23,7 @@ use super::app::HostApp;
 use super::stats::ShardStats;
 use super::{Inbox, Message, Shared};
 use crate::clock::to_std;
-use crate::net::{Conn, IoBuffers, TcpSocket, abort, keep_alive};
+use crate::net::{Conn, IoBuffers, TcpSocket, abort, bound_output, keep_alive};
 use crate::users::User;
 
 /// Bytes that one session may handle before the others have their turn.
@@ -156,6 +156,7 @@ impl Shard {
                 self.accept();
             }
             self.sweep();
+            self.server.protocol_mut().app_mut().end_turn();
             self.publish();
             if self.is_stopped() {
                 // An orderly end would tell them that they have everything.
@@ -220,16 +221,19 @@ impl Shard {
         let mut socket = TcpSocket::begin_turn(&mut place.conn, &mut self.io, self.now, self.late);
         let wants = self.server.drive(self.now, id, &mut socket, TURN_BUDGET);
         socket.end_turn();
-        self.watch_reader(id);
+        self.treat(id);
         self.obey(id, wants);
     }
 
-    /// Who has just begun to read the log has no timeout: the network is to find out if it dies.
-    fn watch_reader(&mut self, id: SessionId) {
-        if self.server.protocol_mut().app_mut().has_new_reader()
-            && let Some(place) = place(&mut self.conns, id)
-        {
-            keep_alive(place.conn.stream());
+    /// A connection whose protocol has just become known is treated as that needs.
+    fn treat(&mut self, id: SessionId) {
+        let Some(flag) = self.server.protocol_mut().app_mut().take_opened() else { return };
+        let Some(place) = place(&mut self.conns, id) else { return };
+        let stream = place.conn.stream();
+        match flag {
+            // Readers of the log have no timeout: the network is to find out if one dies.
+            Flag::LogOutput => keep_alive(stream),
+            _ => bound_output(stream),
         }
     }
 
@@ -238,7 +242,8 @@ impl Shard {
             Wants::More | Wants::Output => {
                 let Some(place) = place(&mut self.conns, id) else { return };
                 // Room for output may have come with this very turn's flush.
-                let is_ready = wants == Wants::More || !place.conn.is_blocked();
+                let waits = place.conn.is_blocked() || place.conn.is_full();
+                let is_ready = wants == Wants::More || !waits;
                 if is_ready && !std::mem::replace(&mut place.ready, true) {
                     self.ready.push(id);
                 }

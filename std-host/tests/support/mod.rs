@@ -2,6 +2,8 @@
 //!
 //! Written from the protocol's description alone, without the codec under test.
 
+pub(crate) mod file_server;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -164,11 +166,6 @@ fn answer(text: &str, data: &[u8], behaviour: &Behaviour) -> Vec<u8> {
         }
         _ => "Code=0".to_owned(),
     };
-    let text = format!("[Response]\r\nCommand={command}\r\n{body}");
     let data = if command == "CyclePacket" { data } else { b"" };
-    let mut packet = ((4 + text.len() + data.len()) as u32).to_le_bytes().to_vec();
-    packet.extend((text.len() as u32).to_le_bytes());
-    packet.extend(text.as_bytes());
-    packet.extend(data);
-    packet
+    file_server::packet(command, &body, data)
 }

@@ -54,7 +54,7 @@ pub fn serve(kind: Kind, options: &Options) -> Result<()> {
     host::end_with_parent()?;
     host::raise_descriptor_limit()?;
     if let Some(core) = options.core {
-        host::pin(core)?;
+        host::pin(&[core])?;
     }
     let listener = listen(options.listen)?;
     announce(&listener)?;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::dialect::{Dialect, Speaks};
-use crate::host;
-use crate::loadgen::{self, Load, Mark, Report};
+use crate::dialect::Speaks;
+use crate::host::{self, Cores};
+use crate::loadgen::{self, Load, Mark, Report, Work};
 use crate::server::Server;
 use crate::stats::Summary;
 
@@ -26,20 +26,16 @@ pub struct Side {
 pub struct Plan {
     /// How often each side runs.
     pub rounds: usize,
-    /// How many connections.
+    /// How many connections at once.
     pub connections: usize,
-    /// Requests outstanding on each.
-    pub depth: usize,
-    /// What is sent.
-    pub dialect: Dialect,
+    /// What each of them does.
+    pub work: Work,
     /// Runs before anything is counted.
     pub warm_up: Duration,
     /// What is counted.
     pub duration: Duration,
-    /// Where servers run.
-    pub server_core: usize,
-    /// Where the load generator runs.
-    pub load_core: usize,
+    /// Where servers and the load generator run.
+    pub cores: Cores,
 }
 
 /// One run of one side.
@@ -54,6 +50,18 @@ pub struct Run {
 }
 
 impl Run {
+    /// Requests per second.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        self.report.rate()
+    }
+
+    /// The latency that one request in a hundred exceeds, in microseconds.
+    #[must_use]
+    pub fn p99(&self) -> f64 {
+        self.report.micros_at(99.0)
+    }
+
     /// CPU time of the server per request, in nanoseconds.
     #[must_use]
     pub fn cost(&self) -> f64 {
@@ -95,12 +103,11 @@ pub fn measure(sides: &[Side], plan: &Plan) -> Result<Vec<Vec<Run>>> {
 }
 
 fn run_once(side: &Side, plan: &Plan) -> Result<Run> {
-    let server = Server::start(&side.command, plan.server_core, plan.load_core)?;
+    let server = Server::start(&side.command, &[plan.cores.server], &[plan.cores.load])?;
     let load = Load {
         address: server.address,
         connections: plan.connections,
-        depth: plan.depth,
-        dialect: plan.dialect,
+        work: plan.work,
         speaks: side.speaks,
         warm_up: plan.warm_up,
         duration: plan.duration,
@@ -110,6 +117,7 @@ fn run_once(side: &Side, plan: &Plan) -> Result<Run> {
     let report = loadgen::run(&load, &mut |mark| {
         let sample = host::cpu_time(server.pid());
         match mark {
+            Mark::Ready => {}
             Mark::Begin => at_begin = Some(sample),
             Mark::End => {
                 at_end = Some(sample.and_then(|time| Ok((time, host::resident(server.pid())?))))
@@ -136,23 +144,24 @@ pub fn describe(sides: &[Side; 2], runs: &[Vec<Run>]) -> String {
     let [a, b] = runs else { return String::new() };
     let mut lines = Vec::new();
     for (pair, (a, b)) in a.iter().zip(b).enumerate() {
+        let ratios = FIGURES.map(|(name, figure)| format!("{name} {:.3}", figure(a) / figure(b)));
         let (a, b) = (a.report.rate(), b.report.rate());
-        lines.push(format!("pair {pair}: a {a:.0}/s, b {b:.0}/s, a/b {:.3}", a / b));
+        lines.push(format!("pair {pair}: a {a:.0}/s, b {b:.0}/s; a/b: {}", ratios.join(", ")));
     }
-    let rate = ratios(a, b, |run| run.report.rate());
-    let cost = ratios(a, b, Run::cost);
-    lines.push(format!("requests/s a/b, median (least–greatest): {rate:.3}"));
-    lines.push(format!("server CPU per request a/b:              {cost:.3}"));
+    lines.push("a/b, median (least–greatest):".to_owned());
+    for (name, figure) in FIGURES {
+        lines.push(format!("  {name:<19} {:.3}", ratios(a, b, figure)));
+    }
     for (side, runs) in sides.iter().zip(runs) {
         lines.push(format!("{}: {}", side.name, side.command));
         let of = |figure: fn(&Run) -> f64| Summary::of(runs.iter().map(figure));
-        lines.push(format!("  requests/s          {:.0}", of(|run| run.report.rate())));
+        lines.push(format!("  requests/s          {:.0}", of(Run::rate)));
         let mib = of(|run| {
             run.report.bytes as f64 / run.report.elapsed.as_secs_f64() / (1024.0 * 1024.0)
         });
         lines.push(format!("  MiB/s, both ways    {mib:.1}"));
         lines.push(format!("  latency p50 us      {:.1}", of(|run| run.report.micros_at(50.0))));
-        lines.push(format!("  latency p99 us      {:.1}", of(|run| run.report.micros_at(99.0))));
+        lines.push(format!("  latency p99 us      {:.1}", of(Run::p99)));
         lines.push(format!("  least/most served   {:.3}", of(Run::fairness)));
         lines.push(format!("  server CPU ns/req   {:.0}", of(Run::cost)));
         lines.push(format!("  server busy         {:.2}", of(Run::server_share)));
@@ -161,3 +170,10 @@ pub fn describe(sides: &[Side; 2], runs: &[Vec<Run>]) -> String {
     }
     lines.join("\n")
 }
+
+/// A figure of a run.
+type Figure = fn(&Run) -> f64;
+
+/// What is compared run by run.
+const FIGURES: [(&str, Figure); 3] =
+    [("requests/s", Run::rate), ("server CPU/request", Run::cost), ("p99", Run::p99)];

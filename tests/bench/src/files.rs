@@ -15,8 +15,8 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::dialect::{Dialect, Speaks, packet};
-use crate::host;
-use crate::loadgen::{self, Load, connect};
+use crate::host::{self, Cores};
+use crate::loadgen::{self, Load, Work, connect};
 use crate::server::Server;
 use crate::stats::Summary;
 
@@ -42,8 +42,8 @@ pub struct Plan {
     pub total: u64,
     /// How often each is measured.
     pub rounds: usize,
-    /// The cores of server and load generator.
-    pub cores: (usize, usize),
+    /// Where server and load generator run.
+    pub cores: Cores,
 }
 
 /// Medians for one packet size and number of connections, in bytes per second.
@@ -115,7 +115,7 @@ fn round(plan: &Plan, packet: usize, connections: usize) -> Result<[f64; 3]> {
         Scratch(std::env::temp_dir().join(format!("pulsegate-bench-{}", std::process::id())));
     fs::create_dir_all(&scratch.0).with_context(|| format!("{}", scratch.0.display()))?;
     let command = plan.server.replace("{dir}", &scratch.0.to_string_lossy());
-    let server = Server::start(&command, plan.cores.0, plan.cores.1)?;
+    let server = Server::start(&command, &[plan.cores.server], &[plan.cores.load])?;
     let each = plan.total / connections as u64;
     let upload = transfer(server.address, connections, |index| Side::upload(index, each, packet))?;
     let down = |index| Side::download(index, each, packet);
@@ -123,8 +123,7 @@ fn round(plan: &Plan, packet: usize, connections: usize) -> Result<[f64; 3]> {
     let load = Load {
         address: server.address,
         connections,
-        depth: 1,
-        dialect: Dialect::Cycle(packet),
+        work: Work::Requests { depth: 1, dialect: Dialect::Cycle(packet) },
         speaks: Speaks::Protocol,
         warm_up: Duration::from_millis(200),
         duration: Duration::from_secs(1),
@@ -134,6 +133,23 @@ fn round(plan: &Plan, packet: usize, connections: usize) -> Result<[f64; 3]> {
     let echo = report.bytes as f64 / 2.0 / report.elapsed.as_secs_f64();
     let moved = (each * connections as u64) as f64;
     Ok([moved / upload.as_secs_f64(), moved / download.as_secs_f64(), echo])
+}
+
+/// Uploads to a server that runs already, the same files over and over until the time is up; gives the bytes per second.
+pub fn keep_uploading(
+    address: SocketAddr,
+    connections: usize,
+    packet: usize,
+    each: u64,
+    duration: Duration,
+) -> Result<f64> {
+    host::raise_descriptor_limit()?;
+    let (mut moved, mut took) = (0, Duration::ZERO);
+    while took < duration {
+        took += transfer(address, connections, |index| Side::upload(index, each, packet))?;
+        moved += each * connections as u64;
+    }
+    Ok(moved as f64 / took.as_secs_f64())
 }
 
 /// What one connection sends, and what it waits for.
@@ -152,6 +168,7 @@ struct Side {
 
 impl Side {
     fn upload(index: usize, each: u64, size: usize) -> Self {
+        let remove = format!("[Request]\r\nCommand=DeleteFile\r\nDirName=\r\nItem=f{index}");
         let begin = format!("[Request]\r\nCommand=Upload\r\nDirName=\r\nFileName=f{index}");
         let times = each / size as u64;
         let last = vec![0x5a; (each % size as u64) as usize];
@@ -159,12 +176,12 @@ impl Side {
             if last.is_empty() { Vec::new() } else { packet("[Request]\r\nCommand=Data", &last) };
         tail.extend(packet(&format!("[Request]\r\nCommand=Eof\r\nFileSize={each}"), b""));
         Self {
-            head: head(FLAG_UPLOAD, &begin),
+            head: [head(FLAG_UPLOAD, &remove), packet(&begin, b"")].concat(),
             body: packet("[Request]\r\nCommand=Data", &vec![0x5a; size]),
             times,
             tail,
             data: 0,
-            replies: 3,
+            replies: 4,
         }
     }
 

@@ -7,13 +7,24 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Resource, Rlimit, Signal};
 use rustix::thread::CpuSet;
 
-/// Pins the calling thread, and every thread or process it starts from now on, to one core.
-pub fn pin(core: usize) -> Result<()> {
-    ensure!(core < CpuSet::MAX_CPU, "no such core: {core}");
+/// Where a server and the load run, each with all its threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cores {
+    /// The server's core.
+    pub server: usize,
+    /// The load generator's core.
+    pub load: usize,
+}
+
+/// Pins the calling thread, and every thread or process it starts from now on, to some cores.
+pub fn pin(cores: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(core);
+    for &core in cores {
+        ensure!(core < CpuSet::MAX_CPU, "no such core: {core}");
+        set.set(core);
+    }
     rustix::thread::sched_setaffinity(None, &set)
-        .with_context(|| format!("cannot run on core {core}"))
+        .with_context(|| format!("cannot run on cores {cores:?}; are there so many?"))
 }
 
 /// Raises the soft limit on open descriptors to the hard one and returns it.
@@ -38,12 +49,28 @@ pub fn own_thread_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// CPU time that a process has used in user and kernel mode, to the granularity of the kernel's clock tick.
+/// CPU time that the threads of a process have used in user and kernel mode; threads that have ended may be missing.
 pub fn cpu_time(pid: u32) -> Result<Duration> {
+    // Nanoseconds, as of the last tick of the kernel's clock, where `stat` counts hundredths of a second.
+    if let Ok(nanoseconds) = scheduled(pid) {
+        return Ok(Duration::from_nanos(nanoseconds));
+    }
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the server has ended")?;
     let ticks = parse_ticks(&stat).context("unexpected form of /proc/PID/stat")?;
     let per_second = rustix::param::clock_ticks_per_second();
     Ok(Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / per_second)))
+}
+
+/// What the scheduler has given to a process's threads. Not every kernel tells.
+fn scheduled(pid: u32) -> Result<u64> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = fs::read_to_string(task?.path().join("schedstat"))?;
+        let on_cpu = text.split_whitespace().next().context("an empty schedstat")?;
+        sum += on_cpu.parse::<u64>()?;
+    }
+    ensure!(sum > 0, "the kernel does not count");
+    Ok(sum)
 }
 
 fn parse_ticks(stat: &str) -> Option<u64> {
@@ -95,6 +122,11 @@ mod tests {
     #[test]
     fn this_process_can_be_measured() {
         assert!(resident(std::process::id()).unwrap() > 0);
-        cpu_time(std::process::id()).unwrap();
+        let mut x = 0_u64;
+        let before = own_thread_time();
+        while own_thread_time() < before + Duration::from_millis(30) {
+            x = std::hint::black_box(x + 1);
+        }
+        assert!(cpu_time(std::process::id()).unwrap() > Duration::from_millis(10));
     }
 }

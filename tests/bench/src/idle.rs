@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::dialect::{Dialect, Exchange, Speaks};
-use crate::host;
+use crate::host::{self, Cores};
 use crate::loadgen;
 use crate::server::Server;
 
@@ -51,16 +51,11 @@ impl fmt::Display for Cost {
 /// Opens `sessions` connections, exchanges one heartbeat on each, and compares the server's resident memory.
 ///
 /// Memory of the kernel (sockets, their queues) is not part of it: every shape of server pays the same there.
-pub fn measure(
-    command: &str,
-    speaks: Speaks,
-    sessions: usize,
-    cores: (usize, usize),
-) -> Result<Cost> {
+pub fn measure(command: &str, speaks: Speaks, sessions: usize, cores: Cores) -> Result<Cost> {
     ensure!(sessions > 0, "at least one session");
     let limit = host::raise_descriptor_limit()?;
     ensure!(sessions as u64 + RESERVE <= limit, "the descriptor limit is {limit}");
-    let server = Server::start(command, cores.0, cores.1)?;
+    let server = Server::start(command, &[cores.server], &[cores.load])?;
     let exchange = Exchange::new(Dialect::Heartbeat, speaks);
     // What the first session brings about once (pages touched, queues made) is no session's cost.
     let first = open(&server, &exchange, 0)?;

@@ -26,19 +26,19 @@ pub struct Server {
 impl Server {
     /// Starts `command`, words separated by white space, the first word `self` meaning this very program.
     ///
-    /// The process inherits `core` from a moment's pinning of the calling thread, which ends up on `own_core`: so any
+    /// The process inherits `cores` from a moment's pinning of the calling thread, which ends up on `own_cores`: so any
     /// program can be placed, with all its threads, and no code runs between fork and exec.
-    pub fn start(command: &str, core: usize, own_core: usize) -> Result<Self> {
+    pub fn start(command: &str, cores: &[usize], own_cores: &[usize]) -> Result<Self> {
         let mut words = command.split_whitespace();
         let program = match words.next() {
             None => bail!("no command to start"),
             Some("self") => env::current_exe().context("this program has no path")?,
             Some(word) => word.into(),
         };
-        host::pin(core)?;
+        host::pin(cores)?;
         let started =
             Command::new(program).args(words).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-        host::pin(own_core)?;
+        host::pin(own_cores)?;
         let mut child = started.with_context(|| format!("cannot start `{command}`"))?;
         match await_address(&mut child) {
             Ok(address) => Ok(Self { child, address }),

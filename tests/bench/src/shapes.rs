@@ -5,8 +5,10 @@ use std::fmt::Write;
 use anyhow::Result;
 
 use crate::compare::{self, Plan, Run, Side};
-use crate::dialect::Speaks;
+use crate::dialect::{Dialect, Speaks};
+use crate::host::Cores;
 use crate::idle;
+use crate::loadgen::Work;
 use crate::stats::Summary;
 
 /// Connections and depth of each load.
@@ -28,7 +30,7 @@ fn sides() -> Vec<Side> {
     ]
 }
 
-/// Runs every load on every shape; connections and depth of `plan` are replaced.
+/// Runs every load on every shape; connections and work of `plan` are replaced.
 pub fn throughput(plan: &Plan) -> Result<String> {
     let sides = sides();
     let mut table = String::from(
@@ -38,7 +40,8 @@ pub fn throughput(plan: &Plan) -> Result<String> {
          | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for (connections, depth) in LOADS {
-        let runs = compare::measure(&sides, &Plan { connections, depth, ..*plan })?;
+        let work = Work::Requests { depth, dialect: Dialect::Heartbeat };
+        let runs = compare::measure(&sides, &Plan { connections, work, ..*plan })?;
         for (side, of_side) in sides.iter().zip(&runs) {
             writeln!(
                 table,
@@ -54,12 +57,12 @@ fn row(load: &str, name: &str, runs: &[Run], echo: &[Run]) -> String {
     let median = |figure: fn(&Run) -> f64| Summary::of(runs.iter().map(figure)).median;
     format!(
         "| {load} | {name} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} | {:.0} | {:.2} | {:.0} % | {:.0} % |",
-        compare::ratios(runs, echo, |run| run.report.rate()),
+        compare::ratios(runs, echo, Run::rate),
         compare::ratios(runs, echo, Run::cost),
         median(Run::cost),
-        median(|run| run.report.rate()),
+        median(Run::rate),
         median(|run| run.report.micros_at(50.0)),
-        median(|run| run.report.micros_at(99.0)),
+        median(Run::p99),
         median(Run::fairness),
         median(Run::server_share) * 100.0,
         median(|run| run.report.busy_share()) * 100.0,
@@ -67,7 +70,7 @@ fn row(load: &str, name: &str, runs: &[Run], echo: &[Run]) -> String {
 }
 
 /// Resident memory per idle session, for every shape.
-pub fn idle(sessions: usize, cores: (usize, usize)) -> Result<String> {
+pub fn idle(sessions: usize, cores: Cores) -> Result<String> {
     let mut table = String::from("| server | resident bytes per idle session |\n| --- | --- |\n");
     for side in sides() {
         let cost = idle::measure(&side.command, side.speaks, sessions, cores)?;

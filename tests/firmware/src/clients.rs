@@ -115,20 +115,20 @@ fn stack_unused(line: &str) -> Option<usize> {
     line.split_once(" never used")?.0.rsplit(' ').next()?.parse().ok()
 }
 
-fn packet(text: &str) -> Vec<u8> {
+pub(crate) fn packet(text: &str) -> Vec<u8> {
     let len = u32::try_from(text.len()).expect("a short text");
     [&(len + 4).to_le_bytes(), &len.to_le_bytes(), text.as_bytes()].concat()
 }
 
 /// The flag of Control and a login.
-fn login(user: &str) -> Vec<u8> {
+pub(crate) fn login(user: &str) -> Vec<u8> {
     let Login { user, digest } = Login::new(user, user);
     let text = format!("[Request]\r\nCommand=Login\r\nUserName={user}\r\nPassword={digest}");
     [&[8][..], &packet(&text)].concat()
 }
 
 /// Reads one reply and gives its text.
-fn reply(stream: &mut TcpStream) -> Result<String> {
+pub(crate) fn reply(stream: &mut TcpStream) -> Result<String> {
     let mut lengths = [0; 8];
     stream.read_exact(&mut lengths)?;
     let [a, b, c, d, ..] = lengths;
@@ -137,7 +137,7 @@ fn reply(stream: &mut TcpStream) -> Result<String> {
     Ok(String::from_utf8(text)?)
 }
 
-fn connect(server: SocketAddr) -> Result<TcpStream> {
+pub(crate) fn connect(server: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect(server)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;

@@ -3,6 +3,7 @@
 mod clients;
 mod image;
 mod instructions;
+mod log;
 mod qemu;
 mod sizes;
 
@@ -47,6 +48,8 @@ enum What {
     },
     /// Two dozen clients at once, good and bad
     Clients,
+    /// The log over the network, with readers good and bad; takes three minutes
+    Log,
     /// A panic's message outlives the reset
     Drill,
     /// The image with DHCP gets an address
@@ -72,11 +75,12 @@ fn main() -> Result<ExitCode> {
         let record = arguments.what == Some(What::Instructions { record: true });
         instructions::check(root, &image, record)?;
     }
-    // Two gateways: the cases and the clients would take one another's sessions.
+    // Each has a gateway of its own: they would take one another's sessions.
     std::thread::scope(|scope| {
         let cases = asked(What::Conformance).then(|| scope.spawn(|| conformance(root, &image)));
         let clients = asked(What::Clients).then(|| scope.spawn(|| two_dozen(root, &image)));
-        for thread in [cases, clients].into_iter().flatten() {
+        let log = asked(What::Log).then(|| scope.spawn(|| log(root, &image)));
+        for thread in [cases, clients, log].into_iter().flatten() {
             thread.join().expect("a test thread panicked")?;
         }
         Ok(ExitCode::SUCCESS)
@@ -122,12 +126,19 @@ fn two_dozen(root: &Path, image: &Path) -> Result<()> {
     result.with_context(|| format!("its log:\n{}", qemu.log().join("\n")))
 }
 
+fn log(root: &Path, image: &Path) -> Result<()> {
+    let qemu = Qemu::start(root, image)?;
+    let result = log::run(&qemu);
+    result.with_context(|| format!("its log:\n{}", qemu.log().join("\n")))
+}
+
 /// Sees a panic, the reset, and the message at the next start; and what the emulator's build makes of a panic.
 fn drill(root: &Path) -> Result<()> {
     let qemu = Qemu::start(root, &image::build(root, &["drill"])?)?;
     qemu.wait_for("start 2 since power-up", Duration::from_secs(20))?;
     qemu.wait_for("the last run ended: panic at src/main.rs", Duration::from_secs(5))?;
-    println!("ok    a panic's message outlives the reset");
+    log::last_run(qemu.address())?;
+    println!("ok    a panic's message outlives the reset, and is told over the network");
     let mut qemu = Qemu::start(root, &image::build(root, &["drill", "qemu"])?)?;
     let status = qemu.status(Duration::from_secs(20))?;
     ensure!(status == Some(101), "a panic ended the emulator with {status:?}");

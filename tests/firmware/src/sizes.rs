@@ -40,6 +40,8 @@ pub(crate) fn check(root: &Path, record: bool) -> Result<()> {
     if record {
         std::fs::write(&file, &text)?;
     }
+    let files = figures.get(&format!("code of pulsegate-core for {FILES}")).copied().unwrap_or(0);
+    ensure!(files == 0, "{files} bytes of the core are for {FILES}, and the firmware has none");
     ensure!(flash <= MOST_FLASH, "{flash} bytes of flash are more than {MOST_FLASH}");
     let core = figures.get("code of pulsegate-core").copied().unwrap_or(0);
     ensure!(core <= MOST_CORE, "{core} bytes of the core are more than {MOST_CORE}");
@@ -131,11 +133,22 @@ fn protocol(loader: &addr2line::Loader, address: u64) -> Result<Option<&'static 
     Ok(None)
 }
 
+/// Upload, Download and RemoteStream together: what they share is as much as what each has alone.
+const FILES: &str = "files";
+
 /// The files of the core that stand for one protocol alone.
-const PROTOCOLS: [(&str, &str); 3] = [
+const PROTOCOLS: [(&str, &str); 11] = [
     ("/core/src/protocol/control.rs", "Control"),
     ("/core/src/roster.rs", "Control"),
     ("/core/src/protocol/throughput.rs", "Throughput"),
+    ("/core/src/protocol/log_output.rs", "LogOutput"),
+    ("/core/src/tail.rs", "LogOutput"),
+    ("/core/src/protocol/upload.rs", FILES),
+    ("/core/src/protocol/download.rs", FILES),
+    ("/core/src/protocol/remote_stream.rs", FILES),
+    ("/core/src/protocol/files.rs", FILES),
+    ("/core/src/path.rs", FILES),
+    ("/core/src/store", FILES),
 ];
 
 /// Whose the instruction at an address is.

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io;
+use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 
 /// A latency beyond this is recorded as this.
@@ -53,6 +54,19 @@ impl Report {
         self.latency.saturating_record_n(nanoseconds.max(1), count);
     }
 
+    /// What the warm-up has brought does not count.
+    pub(super) fn begin_counting(&mut self) {
+        self.latency.reset();
+        self.bytes = 0;
+    }
+
+    /// Counts what each connection got.
+    pub(super) fn finish(&mut self, served: impl Iterator<Item = u64> + Clone) {
+        self.least = served.clone().min().unwrap_or(0);
+        self.most = served.max().unwrap_or(0);
+        self.requests = self.latency.len();
+    }
+
     pub(super) fn lose(&mut self, error: &io::Error) {
         self.errors += 1;
         self.first_error.get_or_insert_with(|| error.to_string());
@@ -77,6 +91,58 @@ impl Report {
     }
 }
 
+/// What one load generator tells the process that started it, as a line of text.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figures {
+    /// Replies per second.
+    pub rate: f64,
+    /// Replies of the connection that got the fewest.
+    pub least: u64,
+    /// Replies of the connection that got the most.
+    pub most: u64,
+    /// The latency that one request in a hundred exceeds, in microseconds.
+    pub p99: f64,
+    /// Connections lost.
+    pub errors: u64,
+}
+
+impl From<&Report> for Figures {
+    fn from(report: &Report) -> Self {
+        Self {
+            rate: report.rate(),
+            least: report.least,
+            most: report.most,
+            p99: report.micros_at(99.0),
+            errors: report.errors,
+        }
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rate, least, most, p99, errors } = self;
+        write!(f, "{rate} {least} {most} {p99} {errors}")
+    }
+}
+
+impl FromStr for Figures {
+    type Err = anyhow::Error;
+
+    fn from_str(line: &str) -> Result<Self> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let &[rate, least, most, p99, errors] = &words[..] else {
+            bail!("unexpected figures `{line}`");
+        };
+        Ok(Self {
+            rate: rate.parse()?,
+            least: least.parse()?,
+            most: most.parse()?,
+            p99: p99.parse()?,
+            errors: errors.parse()?,
+        })
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -96,5 +162,17 @@ impl fmt::Display for Report {
         writeln!(f, "generator  {:.0} % busy", self.busy_share() * 100.0)?;
         write!(f, "errors     {}", self.errors)?;
         self.first_error.as_ref().map_or(Ok(()), |error| write!(f, ", first: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_survive_the_way_between_processes() {
+        let figures = Figures { rate: 1234.5, least: 1, most: 2, p99: 0.25, errors: 3 };
+        assert_eq!(figures.to_string().parse::<Figures>().unwrap(), figures);
+        assert!("1 2 3".parse::<Figures>().is_err());
     }
 }

@@ -329,6 +329,8 @@ fn upload_over_dir(target: &mut dyn Target) -> Outcome {
 /// A device's root is the directory of its name, made when it is needed; an operator sees that one among others.
 fn device(target: &mut dyn Target) -> Outcome {
     let login = super::store::device(target)?;
+    // The first check of a password takes its time, and nobody is to fall silent over it below.
+    drop(Client::logged_in(target, UPLOAD, &login)?);
     with_dirs(target, "device", 2, |target, place| {
         let mut operator = place.uploader(target)?;
         place.store(&mut operator, "theirs", b"1")?;
