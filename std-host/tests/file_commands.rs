@@ -117,6 +117,8 @@ async fn one_bad_file_does_not_stop_the_others() {
     assert!(up.out.ends_with("1 of 2 files are on the server\n"), "{up:?}");
     assert!(up.err.contains("error: ") && up.err.contains("16 bytes"), "{up:?}");
     assert_eq!(server.file("b"), b"data");
+    let up = run("upload", &server, &["--dir", "d", &b]).await;
+    assert!(up.code == Some(1) && up.err.contains("--make-dir"), "{up:?}");
     let up = run("upload", &server, &["--replace", "--name", "a", &b]).await;
     assert_eq!((up.code, server.file("a")), (Some(0), b"data".to_vec()), "{up:?}");
 }

@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 pub use download::{Download, PACKETS};
-pub use error::ClientError;
+pub use error::{ClientError, NO_DIRECTORY};
 pub use files::FileEntry;
 pub use log::LogReader;
 pub use upload::{Upload, Waiting};
