@@ -132,6 +132,11 @@ impl Client {
         Ok(Self { stream, server: addr.to_owned(), timeouts, busy: false })
     }
 
+    /// The bare connection, for a caller that wants to misbehave with it.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Logs in; the password leaves this machine as its MD5 digest, as the protocol wants it.
     ///
     /// # Errors
