@@ -8,7 +8,7 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::file_server::{Cut, Faults, FileServer};
@@ -26,6 +26,13 @@ struct Ran {
     code: Option<i32>,
     out: String,
     err: String,
+}
+
+impl Ran {
+    fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
 }
 
 /// Runs `pulsegate COMMAND --server … --user … ARGS`, with pauses that suit a test.
@@ -46,9 +53,7 @@ async fn run(command: &str, server: &FileServer, args: &[&str]) -> Ran {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         command::run(&args, "secret\n")
     });
-    let output = running.await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    Ran::of(running.await.unwrap())
 }
 
 struct Files(TempDir);
@@ -117,6 +122,8 @@ async fn one_bad_file_does_not_stop_the_others() {
     assert!(up.out.ends_with("1 of 2 files are on the server\n"), "{up:?}");
     assert!(up.err.contains("error: ") && up.err.contains("16 bytes"), "{up:?}");
     assert_eq!(server.file("b"), b"data");
+    let up = run("upload", &server, &["--dir", "d", &b]).await;
+    assert!(up.code == Some(1) && up.err.contains("--make-dir"), "{up:?}");
     let up = run("upload", &server, &["--replace", "--name", "a", &b]).await;
     assert_eq!((up.code, server.file("a")), (Some(0), b"data".to_vec()), "{up:?}");
 }
@@ -180,6 +187,40 @@ async fn arguments_that_cannot_work_are_told_before_anything_is_sent() {
     assert!(help.contains("Exits with 0 when all files are on the server whole"), "{help}");
 }
 
+#[test]
+fn the_commands_against_the_server_itself() {
+    let files = Files::new();
+    let store = tempfile::tempdir().unwrap();
+    let server = command::Server::start(&["--files", store.path().to_str().unwrap()]);
+    let addr = server.address;
+    let whole = content(3_000_000);
+    let path = files.write("f", &whole);
+    // A part of it is there, as a broken connection leaves it.
+    std::fs::create_dir(store.path().join("a")).unwrap();
+    std::fs::write(store.path().join("a/f"), &whole[..1_000_000]).unwrap();
+    let mut reader = logs(addr, &["--for", "20s"]);
+    let mut following = String::new();
+    BufReader::new(reader.stderr.take().unwrap()).read_line(&mut following).unwrap();
+    assert!(following.starts_with("following the log of "), "{following}");
+    let addr = addr.to_string();
+    let common = ["--server", &addr, "--user", "admin", "--password-stdin", "--dir", "a"];
+    let up = command::run(&[&["upload"], &common[..], &[&path]].concat(), "admin\n");
+    let up = Ran::of(up);
+    assert!(up.code == Some(0) && up.out.contains("resumed from 1000000"), "{up:?}");
+    assert!(std::fs::read(store.path().join("a/f")).unwrap() == whole);
+    let output = files.text("back");
+    let fetch = ["--output", &output, "f"];
+    let down = Ran::of(command::run(&[&["download"], &common[..], &fetch].concat(), "admin\n"));
+    assert_eq!(down.code, Some(0), "{down:?}");
+    assert!(std::fs::read(&output).unwrap() == whole);
+    // One of the two logins at least, however late the server came to the reader's connection.
+    let lines = BufReader::new(reader.stdout.take().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line.contains("logged in")));
+    kill_process(Pid::from_child(&reader), Signal::INT).unwrap();
+    reader.wait().unwrap();
+    server.stop();
+}
+
 /// A server that writes `text` to each reader of its log, and then closes or waits.
 async fn log_server(text: &'static str, closes: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -222,8 +263,7 @@ async fn first_lines_then_ctrl_c(mut child: Child) -> Vec<String> {
 async fn ended(child: Child) -> Ran {
     let output = tokio::task::spawn_blocking(|| child.wait_with_output());
     let output = tokio::time::timeout(command::PATIENCE, output).await.unwrap().unwrap().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    Ran::of(output)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

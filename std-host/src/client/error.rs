@@ -142,7 +142,7 @@ pub enum ClientError {
 }
 
 /// The result code of a directory that does not exist.
-pub(super) const NO_DIRECTORY: u32 = 0x0200_0001;
+pub const NO_DIRECTORY: u32 = 0x0200_0001;
 
 /// The result code of a file that somebody else uses.
 pub(super) const FILE_IN_USE: u32 = 11;

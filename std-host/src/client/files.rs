@@ -1,7 +1,6 @@
 //! Directories and files on the server, as Upload and Download list and change them.
 
-use super::error::NO_DIRECTORY;
-use super::{Client, ClientError, MESSAGE_CHARS};
+use super::{Client, ClientError, MESSAGE_CHARS, NO_DIRECTORY};
 use crate::text::printable;
 
 /// Stands between name and size in a list of files.

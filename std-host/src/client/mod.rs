@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 pub use download::{Download, PACKETS};
-pub use error::ClientError;
+pub use error::{ClientError, NO_DIRECTORY};
 pub use files::FileEntry;
 pub use log::LogReader;
 pub use upload::{Upload, Waiting};
@@ -130,6 +130,11 @@ impl Client {
             Err(ClientError::ConnectTimeout { server: addr.to_owned(), after: timeouts.connect })
         })?;
         Ok(Self { stream, server: addr.to_owned(), timeouts, busy: false })
+    }
+
+    /// The bare connection, for a caller that wants to misbehave with it.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
     }
 
     /// Logs in; the password leaves this machine as its MD5 digest, as the protocol wants it.

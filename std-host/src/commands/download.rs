@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Context;
 
 use super::transfer::{Progress, TransferArgs, result};
-use crate::client::transfer::{DownloadFile, Options, Transfer};
+use crate::client::transfer::{DownloadFile, Options, Transfer, TransferError};
 use crate::client::{Client, Flag};
 use crate::text::printable;
 
@@ -49,6 +49,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(output) => output.clone(),
         None => own_name(name)?,
     };
+    // Told before a password is asked for.
+    if !args.force && output.symlink_metadata().is_ok() {
+        return Err(TransferError::Exists { path: output }.into());
+    }
     let mut transfer = Transfer::downloads(args.transfer.options().await?);
     let fetch = DownloadFile { dir: &args.transfer.dir, name, output: &output, force: args.force };
     let started = Instant::now();

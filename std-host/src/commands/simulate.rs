@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::password;
 use super::ping::positive;
-use crate::fleet::{Credentials, Fleet, FleetConfig, FleetStats};
+use crate::fleet::{Credentials, Fleet, FleetConfig, FleetStats, UploadConfig};
 
 /// Without a terminal, one line of progress this often.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -22,9 +22,10 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// received). It is early only if it came before the idle timeout counted from just before the last
 /// send, less 10 ms for the steps of the clocks.
 ///
-/// Exits with 1 after a false, early or missed close, and when logins are refused or no heartbeat is
-/// answered.
+/// Exits with 1 after a false, early or missed close, when logins are refused or no heartbeat is
+/// answered, and when uploads are refused, broken, spoilt or not finished at all.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("who").args(["user", "upload_user"]).multiple(true))]
 pub struct Args {
     /// The server, as host:port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9999")]
@@ -63,7 +64,7 @@ pub struct Args {
     #[arg(long)]
     user: Option<String>,
     /// Read the password from the first line of standard input instead of asking for it.
-    #[arg(long, requires = "user")]
+    #[arg(long, requires = "who")]
     password_stdin: bool,
     /// The server closes a device's old connection when the device logs in again: do not count such
     /// closes as early. Needs `%n` in the user name.
@@ -75,6 +76,61 @@ pub struct Args {
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    uploads: UploadArgs,
+}
+
+/// Devices that also upload.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Uploads over bad links")]
+struct UploadArgs {
+    /// So many of the devices also upload files, each to names of its own in the root; at a file's
+    /// end they fetch it and compare. Needs a user.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "who")]
+    uploaders: usize,
+    /// Files of each uploader.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "uploaders")]
+    upload_files: u64,
+    /// Bytes of each file: 100000, 64KiB, 10MiB.
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size, requires = "uploaders")]
+    upload_bytes: u64,
+    /// Bytes a second that a link carries towards the server: 2500, 64KiB.
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "uploaders")]
+    link_rate: Option<u64>,
+    /// The mean time between two cuts of a link. Most lose the signal: the old connection stays open
+    /// and silent, and the device connects from a new port and continues. Some close or reset it.
+    #[arg(long, value_name = "DUR", value_parser = positive, requires = "uploaders")]
+    link_cut: Option<Duration>,
+    /// Log in as this user to upload, with the same password; `%n` in it becomes the device's
+    /// number. Without it, as the user of --user.
+    #[arg(long, value_name = "USER")]
+    upload_user: Option<String>,
+}
+
+impl UploadArgs {
+    /// The uploads, if there are any.
+    fn config(self, user: Option<&str>, password: &str) -> Option<UploadConfig> {
+        let user = self.upload_user.or_else(|| user.map(str::to_owned))?;
+        (self.uploaders > 0).then(|| UploadConfig {
+            uploaders: self.uploaders,
+            files: self.upload_files,
+            bytes: self.upload_bytes,
+            link_rate: self.link_rate,
+            link_cut: self.link_cut,
+            login: Credentials { user, password: password.to_owned() },
+        })
+    }
+}
+
+/// A number of bytes, with or without a binary unit.
+fn size(text: &str) -> Result<u64, String> {
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let (number, unit) = units
+        .iter()
+        .find_map(|&(name, unit)| Some((text.strip_suffix(name)?, unit)))
+        .unwrap_or((text, 1));
+    let bytes = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "must look like 100000, 64KiB, 10MiB".to_owned())
 }
 
 /// A fraction, or a percentage.
@@ -116,9 +172,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn config(args: Args) -> anyhow::Result<FleetConfig> {
     let mut config = FleetConfig::new(resolve(&args.server).await?, args.devices);
-    if let Some(user) = args.user {
-        let password = password::read(&user, args.password_stdin).await?;
-        config.login = Some(Credentials { user, password });
+    if let Some(user) = args.user.as_ref().or(args.uploads.upload_user.as_ref()) {
+        let password = password::read(user, args.password_stdin).await?;
+        config.uploads = args.uploads.config(args.user.as_deref(), &password);
+        config.login = args.user.map(|user| Credentials { user, password });
     }
     config.heartbeat = args.heartbeat;
     config.idle_timeout = args.idle_timeout;
@@ -202,12 +259,26 @@ fn line(stats: &FleetStats) -> String {
             line.push_str(&format!(", {} {what}", counter.get()));
         }
     }
+    if let Some(uploads) = stats.uploads.line() {
+        line.push_str(&format!(", {uploads}"));
+    }
     line
 }
 
 #[cfg(test)]
 mod tests {
-    use super::rate;
+    use super::{rate, size};
+
+    #[test]
+    fn sizes_have_binary_units() {
+        assert_eq!(
+            (size("100000"), size("64KiB"), size("3 GiB")),
+            (Ok(100_000), Ok(65_536), Ok(3 << 30))
+        );
+        for wrong in ["", "0", "-1", "1.5MiB", "10MB", "17179869184GiB"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn rates_are_fractions_or_percentages() {

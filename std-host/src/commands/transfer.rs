@@ -31,7 +31,7 @@ pub(super) struct TransferArgs {
     #[arg(long)]
     password_stdin: bool,
     /// The directory on the server, below what the user sees.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub(super) dir: String,
     /// Bytes of the file in one packet, up to 1 MiB.
     #[arg(long, value_name = "BYTES", default_value_t = PACKET, value_parser = packet())]

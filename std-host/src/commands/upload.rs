@@ -8,8 +8,8 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 
 use super::transfer::{Progress, TransferArgs, result};
-use crate::client::ClientError;
 use crate::client::transfer::{Transfer, TransferError, UploadFile};
+use crate::client::{ClientError, NO_DIRECTORY};
 use crate::text::printable;
 
 /// Sends files to a server, and continues where an earlier attempt was interrupted.
@@ -69,8 +69,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
             Err(error) => {
                 let others_fail_too = concerns_all(&error);
-                let text = format!("{:#}", anyhow::Error::new(error));
-                eprintln!("error: {}: {text}", file.display());
+                let hint = if lacks_directory(&error) { "; --make-dir makes it" } else { "" };
+                let error = anyhow::Error::new(error);
+                eprintln!("error: {}: {error:#}{hint}", file.display());
                 if others_fail_too {
                     break;
                 }
@@ -106,6 +107,10 @@ fn own_name(file: &Path) -> anyhow::Result<&str> {
     name.with_context(|| {
         format!("{} has no name that can be sent: give one with --name", file.display())
     })
+}
+
+fn lacks_directory(error: &TransferError) -> bool {
+    matches!(error, TransferError::Client(ClientError::Refused { code: NO_DIRECTORY, .. }))
 }
 
 /// Whether what went wrong with one file would go wrong with each.

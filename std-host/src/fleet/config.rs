@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::TryRng;
 use rand::rngs::SysRng;
 
-use super::FleetError;
+use super::{FleetError, UploadConfig, upload};
 
 /// Heartbeats come this much earlier or later than the interval says.
 pub(super) const JITTER: f64 = 0.2;
@@ -65,6 +65,8 @@ pub struct FleetConfig {
     pub latency: Duration,
     /// The same seed gives every device the same choices.
     pub seed: u64,
+    /// Devices that also upload files.
+    pub uploads: Option<UploadConfig>,
 }
 
 impl FleetConfig {
@@ -85,6 +87,7 @@ impl FleetConfig {
             connect_rate: 2_000,
             latency: Duration::from_millis(200),
             seed: SysRng.try_next_u64().unwrap_or_default(),
+            uploads: None,
         }
     }
 
@@ -118,7 +121,8 @@ impl FleetConfig {
         let dark_minutes = self.judged_by().as_secs_f64() / 60.0;
         // Half again, because chance has its peaks.
         let old = self.devices as f64 * self.dark_per_minute * dark_minutes * 1.5;
-        self.devices as u64 + old.ceil() as u64
+        let uploaders = self.uploads.as_ref().map_or(0, |uploads| uploads.uploaders as u64);
+        self.devices as u64 + old.ceil() as u64 + uploaders * upload::DESCRIPTORS
     }
 
     /// The address device `index` connects from, when that must not be left to the kernel.
@@ -159,6 +163,18 @@ impl FleetConfig {
         }
         if self.takeover && !self.login.as_ref().is_some_and(|l| l.user.contains("%n")) {
             return wrong("takeover needs a user name of its own per device: put %n in it".into());
+        }
+        if let Some(uploads) = &self.uploads {
+            let UploadConfig { uploaders, bytes, link_rate, .. } = uploads;
+            if *uploaders > self.devices {
+                return wrong(format!(
+                    "{uploaders} uploaders are more than {} devices: raise --devices",
+                    self.devices
+                ));
+            }
+            if *bytes == 0 || *link_rate == Some(0) {
+                return wrong("files and links need at least one byte".into());
+            }
         }
         let shortest = self.ramp() + self.judged_by();
         if self.dark_per_minute > 0.0 && self.duration.is_some_and(|run| run <= shortest) {

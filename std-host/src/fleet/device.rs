@@ -14,14 +14,11 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use super::config::JITTER;
 use super::connection::{Connection, Got};
-use super::{FleetConfig, Shared};
+use super::{FleetConfig, MAX_BACKOFF, Shared};
 use crate::client::{password_digest, wire};
 
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// The longest wait before another attempt after failures.
-const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
 /// The share of dark devices that lose their signal in the middle of a packet.
 const TORN: f64 = 0.25;

@@ -3,7 +3,8 @@
 //! Each device connects, beats, and now and then goes *dark*: it loses its signal without a FIN, so
 //! its socket stays open and silent, and the device comes back from a new port while the old
 //! connection may still stand. The fleet measures when the server closes each dark connection
-//! against the last proof of life, and whether it ever closes a live one.
+//! against the last proof of life, and whether it ever closes a live one. Some devices may upload
+//! files over bad links, and compare what the server made of them.
 
 mod config;
 mod connection;
@@ -12,6 +13,7 @@ mod device;
 mod judge;
 mod report;
 mod stats;
+mod upload;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,8 +26,12 @@ use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 pub use config::{Credentials, FleetConfig};
 pub use report::{FleetReport, Millis};
 pub use stats::{Counter, Finding, FleetStats, Percentiles};
+pub use upload::{UploadConfig, UploadReport, UploadStats};
 
 use crate::client::wire;
+
+/// The longest wait of a device before another attempt after failures.
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
 /// How often the observer is called.
 const OBSERVE: Duration = Duration::from_millis(250);
@@ -133,6 +139,12 @@ impl Fleet {
             devices.spawn(device::Device::new(index, Arc::clone(&shared), dark_tx.clone()).live());
         }
         drop(dark_tx);
+        if let Some(uploads) = &shared.config.uploads {
+            for index in 0..uploads.uploaders {
+                let uploader = upload::Uploader::new(index, Arc::clone(&shared), uploads.clone());
+                devices.spawn(uploader.live());
+            }
+        }
         devices.spawn(probe(Arc::clone(&shared.stats)));
 
         let mut watchers = JoinSet::new();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::FleetConfig;
 use super::stats::{Finding, FleetStats, Percentiles};
+use super::{FleetConfig, UploadReport};
 
 /// Percentiles in milliseconds, as the JSON report carries them.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -46,7 +46,8 @@ fn millis(time: Duration) -> f64 {
 /// The outcome of a run. Times are in milliseconds unless the name says otherwise.
 #[derive(Debug, Clone, Serialize)]
 pub struct FleetReport {
-    /// No false, early or missed close, no refused login, and heartbeats were answered.
+    /// No false, early or missed close, no refused login, heartbeats were answered, and uploads, if
+    /// there were any, came through.
     pub passed: bool,
     /// The server under test.
     pub server: SocketAddr,
@@ -106,13 +107,20 @@ pub struct FleetReport {
     pub own_lag_ms: f64,
     /// The first failures in full.
     pub findings: Vec<Finding>,
+    /// Of devices that upload, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uploads: Option<UploadReport>,
 }
 
 impl FleetReport {
     pub(super) fn new(config: &FleetConfig, stats: &FleetStats, elapsed: Duration) -> Self {
+        let uploads =
+            config.uploads.as_ref().map(|uploads| UploadReport::new(uploads, &stats.uploads));
         let failures = [&stats.false_closes, &stats.early, &stats.missed, &stats.logins_refused];
         Self {
-            passed: failures.iter().all(|c| c.get() == 0) && stats.beats_answered.get() > 0,
+            passed: failures.iter().all(|c| c.get() == 0)
+                && stats.beats_answered.get() > 0
+                && uploads.as_ref().is_none_or(|uploads| uploads.passed),
             server: config.server,
             seed: config.seed,
             devices: config.devices,
@@ -142,6 +150,7 @@ impl FleetReport {
             round_trip_ms: stats.round_trips().into(),
             own_lag_ms: millis(stats.worst_lag()),
             findings: stats.findings(),
+            uploads,
         }
     }
 
@@ -151,6 +160,8 @@ impl FleetReport {
             "FAILED: no heartbeat was answered"
         } else if self.logins_refused > 0 {
             "FAILED: the server refused logins"
+        } else if let Some(failure) = self.uploads.as_ref().and_then(UploadReport::failure) {
+            failure
         } else if !self.passed {
             "FAILED: false, early or missed closes"
         } else if self.late > 0 {
@@ -162,7 +173,11 @@ impl FleetReport {
 }
 
 /// One line of the report: a label, and a value in its own column.
-fn row(f: &mut fmt::Formatter<'_>, label: &str, value: fmt::Arguments<'_>) -> fmt::Result {
+pub(super) fn row(
+    f: &mut fmt::Formatter<'_>,
+    label: &str,
+    value: fmt::Arguments<'_>,
+) -> fmt::Result {
     writeln!(f, "{label:<26} {value}")
 }
 
@@ -212,6 +227,9 @@ impl fmt::Display for FleetReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.fmt_traffic(f)?;
         self.fmt_closes(f)?;
+        if let Some(uploads) = &self.uploads {
+            uploads.fmt(f)?;
+        }
         if let Some(worst) = self.worst_lateness_ms {
             let Millis { p50, p99, .. } = self.lateness_ms;
             let text = format_args!("p50 {p50:.1}  p99 {p99:.1}  worst {worst:.1}");

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::FleetConfig;
 use super::judge::{Proof, Verdict, judge};
+use super::{FleetConfig, UploadStats};
 
 /// The first so many failures are kept in full; a broken server would fill memory with them.
 const FINDINGS: usize = 10;
@@ -26,6 +26,10 @@ impl Counter {
 
     pub(super) fn up(&self) {
         self.0.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
     }
 
     pub(super) fn down(&self) {
@@ -87,6 +91,8 @@ pub struct FleetStats {
     pub false_closes: Counter,
     /// Live connections closed rightly, because the fleet's machine was too slow to beat in time.
     pub starved: Counter,
+    /// Of devices that upload.
+    pub uploads: UploadStats,
     worst_lateness_us: AtomicI64,
     worst_lag_us: AtomicU64,
     round_trips: Mutex<Histogram<u64>>,
@@ -160,6 +166,7 @@ impl FleetStats {
             replaced: Counter::default(),
             false_closes: Counter::default(),
             starved: Counter::default(),
+            uploads: UploadStats::default(),
             worst_lateness_us: AtomicI64::new(i64::MIN),
             worst_lag_us: AtomicU64::new(0),
             round_trips: Mutex::new(histogram()),

@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 
 use super::value;
 
+const NO_DIRECTORY: &str = "Code=33554433\r\nMessage=";
+
 /// How a connection is cut.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
@@ -41,8 +43,10 @@ pub(crate) struct Faults {
     pub(crate) interrupt: Option<(usize, Vec<u8>)>,
     /// Replaces a data packet's content: `Some(empty)`, or more than was asked for.
     pub(crate) bad_data: Option<Vec<u8>>,
-    /// Added to what `SendFile` promises and then really sent: the file grew between two looks.
-    pub(crate) grows: usize,
+    /// Half of a file is gone whenever it is opened again.
+    pub(crate) forgets: bool,
+    /// The first byte of a file is another one at its end.
+    pub(crate) spoils: bool,
 }
 
 /// What the server holds and has seen.
@@ -56,6 +60,8 @@ pub(crate) struct State {
     /// Data bytes sent to all clients.
     pub(crate) sent: usize,
     pub(crate) connections: usize,
+    /// Of these, closed because another one uploads the same file.
+    pub(crate) taken_over: usize,
     /// Offsets that downloads asked for.
     pub(crate) offsets: Vec<u64>,
     /// Files ended in order, with what `FileSize` said.
@@ -131,10 +137,10 @@ struct Connection {
 
 impl Connection {
     async fn serve(mut self) {
-        let taken_over = Arc::clone(&self.taken_over);
+        let (server, taken_over) = (self.server.clone(), Arc::clone(&self.taken_over));
         tokio::select! {
             _ = self.run() => {}
-            () = taken_over.notified() => {}
+            () = taken_over.notified() => server.state().taken_over += 1,
         }
     }
 
@@ -273,37 +279,14 @@ impl Connection {
         };
         let known = |dirs: &[String], dir: &str| dir.is_empty() || dirs.iter().any(|d| d == dir);
         match command {
+            "Upload" if !known(&state.dirs, key("DirName")) => NO_DIRECTORY.to_owned(),
             "Upload" => {
-                if !known(&state.dirs, key("DirName")) {
-                    return "Code=33554433\r\nMessage=".to_owned();
-                }
-                let name = path(key("DirName"), key("FileName"));
-                self.failed = false;
-                let own = Arc::clone(&self.taken_over);
-                if self.open.as_ref() != Some(&name)
-                    && let Some(older) = state.uploading.insert(name.clone(), own)
-                {
-                    older.notify_one();
-                }
-                self.open = Some(name.clone());
-                format!("Code=0\r\nFileSize={}", state.files.entry(name).or_default().len())
+                drop(state);
+                self.begin(path(key("DirName"), key("FileName")))
             }
             "Eof" => {
-                let Some(name) = self.open.take() else {
-                    return "Code=10\r\nMessage=".to_owned();
-                };
-                state.uploading.remove(&name);
-                if self.failed {
-                    return "Code=4\r\nMessage=no space left on the server".to_owned();
-                }
-                let lost = once(&mut state.faults.lossy_ends).unwrap_or(0);
-                let file = state.files.get_mut(&name).unwrap();
-                file.truncate(file.len() - lost);
-                if key("FileSize") != file.len().to_string() {
-                    return "Code=33554440\r\nMessage=".to_owned();
-                }
-                state.ended.push((name, key("FileSize").to_owned()));
-                "Code=0".to_owned()
+                drop(state);
+                self.end(key("FileSize"))
             }
             "Download" => {
                 let offset: u64 = key("FileSize").parse().unwrap();
@@ -324,7 +307,7 @@ impl Connection {
             }
             "CreateDir" => {
                 if !known(&state.dirs, key("ParentDir")) {
-                    return "Code=33554433\r\nMessage=".to_owned();
+                    return NO_DIRECTORY.to_owned();
                 }
                 let dir = path(key("ParentDir"), key("DirName"));
                 state.dirs.push(dir);
@@ -338,6 +321,49 @@ impl Connection {
         }
     }
 
+    /// Opens a file for data, and takes it from another connection.
+    fn begin(&mut self, name: String) -> String {
+        let mut state = self.server.state();
+        self.failed = false;
+        let own = Arc::clone(&self.taken_over);
+        if self.open.as_ref() != Some(&name)
+            && let Some(older) = state.uploading.insert(name.clone(), own)
+        {
+            older.notify_one();
+        }
+        self.open = Some(name.clone());
+        let forgets = state.faults.forgets;
+        let file = state.files.entry(name).or_default();
+        if forgets {
+            file.truncate(file.len() / 2);
+        }
+        format!("Code=0\r\nFileSize={}", file.len())
+    }
+
+    /// Closes the file, of which the client says that it has so many bytes.
+    fn end(&mut self, size: &str) -> String {
+        let mut state = self.server.state();
+        let Some(name) = self.open.take() else {
+            return "Code=10\r\nMessage=".to_owned();
+        };
+        state.uploading.remove(&name);
+        if self.failed {
+            return "Code=4\r\nMessage=no space left on the server".to_owned();
+        }
+        let lost = once(&mut state.faults.lossy_ends).unwrap_or(0);
+        let spoils = state.faults.spoils;
+        let file = state.files.get_mut(&name).unwrap();
+        file.truncate(file.len() - lost);
+        if let (true, Some(first)) = (spoils, file.first_mut()) {
+            *first ^= 1;
+        }
+        if size != file.len().to_string() {
+            return "Code=33554440\r\nMessage=".to_owned();
+        }
+        state.ended.push((name, size.to_owned()));
+        "Code=0".to_owned()
+    }
+
     async fn send_file(&mut self, text: &str) -> Option<()> {
         let number = |key| value(text, key).unwrap().parse::<usize>().unwrap();
         let (offset, size) = (number("FileSize"), number("PacketSize"));
@@ -347,8 +373,7 @@ impl Connection {
         };
         let (mut file, cut, bad) = {
             let state = self.server.state();
-            let mut file = state.files[&name].clone();
-            file.resize(file.len() + state.faults.grows, 0);
+            let file = state.files[&name].clone();
             (file, state.faults.cut, state.faults.bad_data.clone())
         };
         let rest = file.split_off(offset);
