@@ -141,7 +141,11 @@ impl<'a> Command<'a> {
     /// The first value under a key, in any case.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&'a str> {
-        self.pairs().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value)
+        Lines(Some(self.keys)).find_map(|line| {
+            let (name, value) = line.split_at_checked(key.len())?;
+            // No key has a `=` in it, so the first one stands where this one ends.
+            value.strip_prefix('=').filter(|_| name.eq_ignore_ascii_case(key))
+        })
     }
 
     /// The command's name as the peer spelled it; `None` if it names none.
