@@ -105,8 +105,12 @@ impl<'a> Command<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
         let text = core::str::from_utf8(bytes).map_err(|_| FormatError::NotUtf8)?;
         // Empty lines do not count, not even before the first.
-        let text = text.trim_start_matches("\r\n");
-        let (first, keys) = text.split_once("\r\n").ok_or(FormatError::TooFewLines)?;
+        let mut text = text;
+        while let Some(rest) = text.strip_prefix("\r\n") {
+            text = rest;
+        }
+        let (first, keys) = split_line(text);
+        let keys = keys.ok_or(FormatError::TooFewLines)?;
         let kind = if first.eq_ignore_ascii_case("[Request]") {
             Kind::Request
         } else if first.eq_ignore_ascii_case("[Response]") {
@@ -114,7 +118,7 @@ impl<'a> Command<'a> {
         } else {
             return Err(FormatError::UnknownFirstLine);
         };
-        if keys.split("\r\n").all(str::is_empty) {
+        if Lines(Some(keys)).all(str::is_empty) {
             return Err(FormatError::TooFewLines);
         }
         Ok(Self { kind, keys })
@@ -128,19 +132,48 @@ impl<'a> Command<'a> {
 
     /// All `Key=Value` lines in order; the value is all after the first `=`. Other lines are ignored.
     pub fn pairs(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        self.keys.split("\r\n").filter_map(|line| line.split_once('='))
+        Lines(Some(self.keys)).filter_map(|line| {
+            let at = line.bytes().position(|byte| byte == b'=')?;
+            Some((line.get(..at)?, line.get(at + 1..)?))
+        })
     }
 
     /// The first value under a key, in any case.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&'a str> {
-        self.pairs().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value)
+        Lines(Some(self.keys)).find_map(|line| {
+            let (name, value) = line.split_at_checked(key.len())?;
+            // No key has a `=` in it, so the first one stands where this one ends.
+            value.strip_prefix('=').filter(|_| name.eq_ignore_ascii_case(key))
+        })
     }
 
     /// The command's name as the peer spelled it; `None` if it names none.
     #[must_use]
     pub fn name(&self) -> Option<&'a str> {
         self.get("Command").filter(|name| !name.is_empty())
+    }
+}
+
+/// The lines of a text. `str::split` searches for any text whatever, and takes longer to get ready for it than a command
+/// has bytes.
+struct Lines<'a>(Option<&'a str>);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let (line, rest) = split_line(self.0?);
+        self.0 = rest;
+        Some(line)
+    }
+}
+
+/// The first line of a text, and what follows it if it does not end there.
+fn split_line(text: &str) -> (&str, Option<&str>) {
+    match text.as_bytes().windows(2).position(|pair| pair == b"\r\n") {
+        Some(at) => (text.get(..at).unwrap_or_default(), text.get(at + 2..)),
+        None => (text, None),
     }
 }
 
@@ -162,17 +195,8 @@ struct Text<'b> {
 
 impl Write for Text<'_> {
     fn write_str(&mut self, s: &str) -> fmt::Result {
-        match self.buf.get_mut(self.len..self.len + s.len()) {
-            Some(room) => {
-                room.copy_from_slice(s.as_bytes());
-                self.len += s.len();
-                Ok(())
-            }
-            None => {
-                self.overflow = true;
-                Err(fmt::Error)
-            }
-        }
+        self.put_bytes(s.as_bytes());
+        if self.overflow { Err(fmt::Error) } else { Ok(()) }
     }
 }
 
@@ -221,6 +245,16 @@ impl<'b> Reply<'b> {
         self
     }
 
+    /// Adds a key whose value is a number.
+    #[must_use]
+    pub fn number(mut self, name: &str, value: i32) -> Self {
+        self.text.put("\r\n");
+        self.text.put(name);
+        self.text.put(if value < 0 { "=-" } else { "=" });
+        self.text.put_number(value.unsigned_abs());
+        self
+    }
+
     /// Completes the header for `data_len` bytes that follow the text, and gives the length of
     /// header and text, which now stand at the front of the buffer.
     ///
@@ -249,13 +283,36 @@ impl<'b> Reply<'b> {
 }
 
 impl Text<'_> {
-    fn put(&mut self, s: &str) {
-        // The error is remembered in `overflow`.
-        let _ = self.write_str(s);
+    /// What does not fit is remembered in `overflow`.
+    fn put_bytes(&mut self, bytes: &[u8]) {
+        match self.buf.get_mut(self.len..self.len + bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.len += bytes.len();
+            }
+            None => self.overflow = true,
+        }
     }
 
-    fn put_number(&mut self, value: u32) {
-        let _ = write!(self, "{value}");
+    fn put(&mut self, s: &str) {
+        self.put_bytes(s.as_bytes());
+    }
+
+    /// Digit by digit: the formatter takes longer than all the rest of a reply.
+    fn put_number(&mut self, mut value: u32) {
+        // As many as the largest number has.
+        let mut digits = [0; 10];
+        let mut len = 0;
+        for place in digits.iter_mut().rev() {
+            // Less than ten.
+            *place = b'0' + (value % 10) as u8;
+            value /= 10;
+            len += 1;
+            if value == 0 {
+                break;
+            }
+        }
+        self.put_bytes(digits.get(digits.len() - len..).unwrap_or_default());
     }
 }
 

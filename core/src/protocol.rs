@@ -8,6 +8,7 @@ mod control;
 mod download;
 mod exchange;
 mod files;
+mod heartbeats;
 mod log_output;
 mod login;
 mod remote_stream;
@@ -166,7 +167,15 @@ impl<A: App> Iocp<A> {
         state: &mut State<A::User>,
         socket: &mut S,
     ) -> Flow {
+        let rx = socket.rx(heartbeats::REQUEST_LEN);
+        if rx.bytes.is_empty() {
+            return Flow::Stop(nothing_to_read(rx.end));
+        }
+        let beats = self.heartbeats_at_front(rx.bytes, cx.budget);
         let room = socket.room();
+        if beats > 0 && self.answer_heartbeats(cx, state, socket, beats, room) {
+            return Flow::Go;
+        }
         let mut want = HEADER_LEN;
         loop {
             let rx = socket.rx(want);

@@ -9,13 +9,6 @@ use super::{
     Data, Flag, Iocp, State, ask, control, download, login, remote_stream, throughput, upload,
 };
 
-/// A heartbeat as nearly all devices spell it, and its reply, which needs no parsing and no
-/// writing then.
-const HEARTBEAT: &[u8] = b"[Request]\r\nCommand=Active";
-const HEARTBEAT_REPLY: &[u8] = b"\x26\0\0\0\x22\0\0\0[Response]\r\nCommand=Active\r\nCode=0";
-/// The same with the lengths in big-endian order.
-const HEARTBEAT_REPLY_BIG: &[u8] = b"\0\0\0\x26\0\0\0\x22[Response]\r\nCommand=Active\r\nCode=0";
-
 /// What becomes of a packet.
 pub(super) enum Outcome {
     /// Its reply is in the scratch memory (`len` 0: it gets none).
@@ -59,9 +52,6 @@ pub(super) struct Exchange<'a, 'c, A: App> {
 impl<A: App> Exchange<'_, '_, A> {
     /// Serves a packet with this command text.
     pub(super) fn serve(&mut self, text: &[u8]) -> Outcome {
-        if text == HEARTBEAT {
-            return self.heartbeat_as_usual();
-        }
         let command = match Command::parse(text) {
             Ok(command) => command,
             Err(error) => return self.refuse_packet(Code::FORMAT, error.message()),
@@ -95,34 +85,12 @@ impl<A: App> Exchange<'_, '_, A> {
         }
     }
 
-    fn heartbeat_as_usual(&mut self) -> Outcome {
-        let reply = match self.iocp.config.limits.order {
-            crate::frame::ByteOrder::Little => HEARTBEAT_REPLY,
-            crate::frame::ByteOrder::Big => HEARTBEAT_REPLY_BIG,
-        };
-        match self.cx.scratch.get_mut(..reply.len()) {
-            Some(to) if reply.len() <= self.room => to.copy_from_slice(reply),
-            _ => return Outcome::Wait(Step::Output),
-        }
-        self.count_heartbeat();
-        Outcome::Reply { len: reply.len(), data: Data::Discard, then: Then::Go }
-    }
-
     fn heartbeat(&mut self, name: &str) -> Outcome {
         let outcome = self.succeed(name, |reply| reply, Data::Discard, Then::Go);
         if matches!(outcome, Outcome::Reply { .. }) {
-            self.count_heartbeat();
+            self.iocp.count_heartbeat(self.cx, self.state);
         }
         outcome
-    }
-
-    fn count_heartbeat(&mut self) {
-        self.iocp.work.heartbeats += 1;
-        if !self.state.marks.has_beaten() {
-            self.state.marks.set_beaten();
-            self.cx.changed = true;
-        }
-        self.iocp.app.event(&ask(self.cx), Event::Heartbeat);
     }
 
     /// A reply of code 0 with further keys.

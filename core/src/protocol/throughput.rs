@@ -17,7 +17,7 @@ pub(super) fn serve<A: App>(
     match command.get("Count").and_then(|count| count.parse::<i32>().ok()) {
         Some(count) => exchange.succeed(
             name,
-            |reply| reply.key("Count", count.wrapping_add(1)),
+            |reply| reply.number("Count", count.wrapping_add(1)),
             Data::Echo,
             Then::Go,
         ),
