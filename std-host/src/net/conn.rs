@@ -4,12 +4,13 @@
 //! consumed there. Only what is left over (half a packet, input that waits for the output to
 //! drain, output that the kernel did not take) moves to memory of its own, from a budget.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::Shutdown;
 
 use embassy_time::{Duration, Instant};
 use mio::net::TcpStream;
 use pulsegate_core::socket::{End, Finish, Progress, Proof, Rx, Socket};
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::options::abort;
 use super::proof::TcpState;
@@ -20,6 +21,10 @@ const BUFFER: usize = 64 * 1024;
 
 /// Room in the write buffer that is kept for one reply; with less, the buffer is flushed first.
 const REPLY_ROOM: usize = 8 * 1024;
+
+/// Room in front of what is read, so that a reply can be put before the data that goes back with it
+/// and both leave as one piece: the kernel takes that quicker than two.
+const HEADROOM: usize = 256;
 
 /// Data parts up to this size are copied to the write buffer, so that many small ones share a
 /// system call; larger ones go to the kernel from where they stand.
@@ -131,9 +136,9 @@ impl IoBuffers {
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
-            read: vec![0; BUFFER].into_boxed_slice(),
-            read_at: 0,
-            read_end: 0,
+            read: vec![0; HEADROOM + BUFFER].into_boxed_slice(),
+            read_at: HEADROOM,
+            read_end: HEADROOM,
             write: vec![0; BUFFER].into_boxed_slice(),
             write_len: 0,
             limit,
@@ -174,13 +179,13 @@ pub struct TcpSocket<'a> {
 impl<'a> TcpSocket<'a> {
     /// Begins a turn.
     pub fn begin_turn(conn: &'a mut Conn, io: &'a mut IoBuffers, now: Instant, late: bool) -> Self {
-        io.read_at = 0;
-        io.read_end = 0;
+        io.read_at = HEADROOM;
+        io.read_end = HEADROOM;
         io.write_len = 0;
         if let Some(backlog) = &mut conn.backlog {
             let input = std::mem::take(&mut backlog.input);
-            io.read[..input.len()].copy_from_slice(&input);
-            io.read_end = input.len();
+            io.read_end += input.len();
+            io.read[HEADROOM..io.read_end].copy_from_slice(&input);
             io.used -= input.len();
         }
         let mut socket = Self { conn, io, now, late, received: 0, sent: 0 };
@@ -209,20 +214,20 @@ impl<'a> TcpSocket<'a> {
     /// to show now.
     fn fill(&mut self, want: usize) -> bool {
         let left = self.io.read_end - self.io.read_at;
-        if self.io.read_at > 0 {
-            self.io.read.copy_within(self.io.read_at..self.io.read_end, 0);
-            self.io.read_end = left;
-            self.io.read_at = 0;
+        if self.io.read_at > HEADROOM {
+            self.io.read.copy_within(self.io.read_at..self.io.read_end, HEADROOM);
+            self.io.read_end = HEADROOM + left;
+            self.io.read_at = HEADROOM;
         }
         // What is read and then cannot be consumed is kept. Over the budget, a little is read all the
         // same: the rest of a packet may be held back until the kernel's buffer has been emptied.
-        let most = self.io.budget().max(want).max(ALWAYS_KEPT).min(self.io.read.len());
-        let space = &mut self.io.read[left..most.max(left)];
+        let most = self.io.budget().max(want).clamp(ALWAYS_KEPT, BUFFER);
+        let space = &mut self.io.read[HEADROOM + left..HEADROOM + most.max(left)];
         if space.is_empty() {
             return false;
         }
         let most = space.len();
-        match self.conn.stream.read(space) {
+        match receive(&self.conn.stream, space) {
             Ok(0) => self.conn.end = End::Finished,
             Ok(n) => {
                 // A short read has emptied the kernel's buffer: no need to be told so by another.
@@ -254,9 +259,12 @@ impl<'a> TcpSocket<'a> {
             self.spill_write_buffer();
             return;
         }
+        if self.io.write_len == 0 {
+            return;
+        }
         let mut sent = 0;
         while sent < self.io.write_len {
-            match self.conn.stream.write(&self.io.write[sent..self.io.write_len]) {
+            match send(&self.conn.stream, &self.io.write[sent..self.io.write_len]) {
                 Ok(n) => sent += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -266,9 +274,12 @@ impl<'a> TcpSocket<'a> {
         if sent > 0 {
             self.conn.wrote_at = self.now;
         }
-        self.io.write.copy_within(sent..self.io.write_len, 0);
-        self.io.write_len -= sent;
-        self.spill_write_buffer();
+        if sent < self.io.write_len {
+            self.io.write.copy_within(sent..self.io.write_len, 0);
+            self.io.write_len -= sent;
+            self.spill_write_buffer();
+        }
+        self.io.write_len = 0;
     }
 
     /// Sends the backlog; whether all of it went.
@@ -277,7 +288,7 @@ impl<'a> TcpSocket<'a> {
             return true;
         };
         while backlog.output_sent < backlog.output.len() {
-            match self.conn.stream.write(&backlog.output[backlog.output_sent..]) {
+            match send(&self.conn.stream, &backlog.output[backlog.output_sent..]) {
                 Ok(n) => {
                     backlog.output_sent += n;
                     self.conn.wrote_at = self.now;
@@ -350,10 +361,30 @@ impl<'a> TcpSocket<'a> {
         accepted - of_buffer
     }
 
+    /// Whether the first `len` readable bytes are to wait in the write buffer for what follows them.
+    fn is_to_be_copied(&self, len: usize) -> bool {
+        // Nothing follows, and there is less to be put before them than there is of them.
+        let is_last = self.io.read_at + len == self.io.read_end
+            && self.io.write_len <= len.min(self.io.read_at);
+        !is_last
+            && len <= COPY_LIMIT
+            && len <= self.io.write.len() - self.io.write_len
+            && !self.io.is_short()
+    }
+
     /// Hands the write buffer and the first `len` readable bytes to the kernel in one call.
     fn send_readable(&mut self, len: usize) -> usize {
-        let data = &self.io.read[self.io.read_at..self.io.read_at + len];
-        let sent = send_both(&mut self.conn.stream, &self.io.write[..self.io.write_len], data);
+        let (at, end) = (self.io.read_at, self.io.read_at + len);
+        let sent = match at.checked_sub(self.io.write_len) {
+            Some(front) => {
+                self.io.read[front..at].copy_from_slice(&self.io.write[..self.io.write_len]);
+                send(&self.conn.stream, &self.io.read[front..end])
+            }
+            None => {
+                let (first, second) = (&self.io.write[..self.io.write_len], &self.io.read[at..end]);
+                send_both(&mut self.conn.stream, first, second)
+            }
+        };
         let direct = self.account_for(sent);
         if self.conn.end == End::Failed {
             return 0;
@@ -379,6 +410,17 @@ impl<'a> TcpSocket<'a> {
 /// One call for two pieces.
 fn send_both(stream: &mut TcpStream, first: &[u8], second: &[u8]) -> io::Result<usize> {
     stream.write_vectored(&[IoSlice::new(first), IoSlice::new(second)])
+}
+
+// The system calls themselves: the C library's wrappers make each a point where a thread can be cancelled, which nobody
+// does here and every call pays for.
+
+fn receive(stream: &TcpStream, space: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::net::recv(stream, space, RecvFlags::empty())?.1)
+}
+
+fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(stream, bytes, SendFlags::NOSIGNAL)?)
 }
 
 fn before(now: Instant, age: std::time::Duration) -> Instant {
@@ -447,10 +489,7 @@ impl Socket for TcpSocket<'_> {
         }
         let moved = if self.conn.is_blocked() {
             self.spill_readable(len)
-        } else if len <= COPY_LIMIT
-            && len <= self.io.write.len() - self.io.write_len
-            && !self.io.is_short()
-        {
+        } else if self.is_to_be_copied(len) {
             let bytes = &self.io.read[self.io.read_at..self.io.read_at + len];
             self.io.write[self.io.write_len..self.io.write_len + len].copy_from_slice(bytes);
             self.io.write_len += len;

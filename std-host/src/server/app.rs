@@ -153,6 +153,36 @@ impl fmt::Display for Name {
     }
 }
 
+impl HostApp {
+    fn log_event(&mut self, ask: &Ask<SocketAddr>, event: Event<'_, Iocp<Self>>) {
+        let (session, remote) = (Name(self.shard, ask.id), ask.remote);
+        match event {
+            Event::Opened { flag } => {
+                if matches!(flag, Flag::LogOutput | Flag::Download | Flag::RemoteStream) {
+                    self.opened = Some(flag);
+                }
+                debug!(%session, %remote, protocol = flag.name(), "opened");
+            }
+            Event::LoggedIn { user } => {
+                info!(%session, %remote, user = %Printable(&user.name), "logged in");
+            }
+            Event::LoginFailed { name, failures } => {
+                warn!(%session, %remote, user = %Printable(name), failures, "login failed");
+            }
+            Event::BadPacket { code, message } => {
+                warn!(%session, %remote, code = code.0, message, "bad packet");
+            }
+            Event::BadFlag { flag } => {
+                warn!(%session, %remote, flag, "unknown protocol flag, or one that is switched off")
+            }
+            Event::UnknownCommand { name } => {
+                warn!(%session, %remote, command = %Printable(name), "unknown command");
+            }
+            _ => {}
+        }
+    }
+}
+
 impl App for HostApp {
     type Address = SocketAddr;
     type User = Arc<User>;
@@ -259,32 +289,10 @@ impl App for HostApp {
         self.shared.settings.log.as_ref()?.read(reader, buf)
     }
 
+    #[inline]
     fn event(&mut self, ask: &Ask<SocketAddr>, event: Event<'_, Iocp<Self>>) {
-        let (session, remote) = (Name(self.shard, ask.id), ask.remote);
-        match event {
-            Event::Heartbeat => {}
-            Event::Opened { flag } => {
-                if matches!(flag, Flag::LogOutput | Flag::Download | Flag::RemoteStream) {
-                    self.opened = Some(flag);
-                }
-                debug!(%session, %remote, protocol = flag.name(), "opened");
-            }
-            Event::LoggedIn { user } => {
-                info!(%session, %remote, user = %Printable(&user.name), "logged in");
-            }
-            Event::LoginFailed { name, failures } => {
-                warn!(%session, %remote, user = %Printable(name), failures, "login failed");
-            }
-            Event::BadPacket { code, message } => {
-                warn!(%session, %remote, code = code.0, message, "bad packet");
-            }
-            Event::BadFlag { flag } => {
-                warn!(%session, %remote, flag, "unknown protocol flag, or one that is switched off")
-            }
-            Event::UnknownCommand { name } => {
-                warn!(%session, %remote, command = %Printable(name), "unknown command");
-            }
-            _ => {}
+        if !matches!(event, Event::Heartbeat) {
+            self.log_event(ask, event);
         }
     }
 
