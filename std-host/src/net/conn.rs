@@ -37,6 +37,12 @@ const ALWAYS_KEPT: usize = 4 * 1024;
 /// 1 MiB for a client that sends all of it before it reads, and its reply's header.
 const SPILL_LIMIT: usize = 1024 * 1024 + BUFFER;
 
+/// Sending on a connection that is gone is an error and no signal; elsewhere the runtime sees to that.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const NO_SIGNAL: SendFlags = SendFlags::empty();
+
 /// What did not fit elsewhere.
 #[derive(Debug, Default)]
 struct Backlog {
@@ -420,7 +426,7 @@ fn receive(stream: &TcpStream, space: &mut [u8]) -> io::Result<usize> {
 }
 
 fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    Ok(rustix::net::send(stream, bytes, SendFlags::NOSIGNAL)?)
+    Ok(rustix::net::send(stream, bytes, NO_SIGNAL)?)
 }
 
 fn before(now: Instant, age: std::time::Duration) -> Instant {
