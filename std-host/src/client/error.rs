@@ -47,7 +47,7 @@ pub enum ClientError {
     /// The server closed the connection instead of answering.
     #[error(
         "{server} closed the connection without an answer; its log says why \
-         (a full table, an idle timeout, a protocol that is switched off)"
+         (a full table, an idle timeout, a protocol that is switched off, another upload of the same file)"
     )]
     Closed {
         /// The address as given.
