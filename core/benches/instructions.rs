@@ -36,12 +36,13 @@ const AGAIN: &str = "cargo bench -p pulsegate-core --bench instructions -- --rec
 /// What an operation is, and code that carries out so many of them.
 type Case = (&'static str, fn(u32));
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 8] = [
     ("heartbeat, alone in its turn", |n| heartbeats(HEARTBEAT, 1, n)),
     ("heartbeat, one of 16 in a turn", |n| heartbeats(HEARTBEAT, 16, n)),
     ("heartbeat in other spelling", |n| {
         heartbeats(b"\x1d\0\0\0\x19\0\0\0[request]\r\ncommand=active", 1, n);
     }),
+    ("packet with data, sent back", packets),
     ("sweep, nothing due", nothing_due),
     ("sweep, one due and removed", expiries_of_the_sweep),
     ("session found silent and ended", expiries),
@@ -50,14 +51,23 @@ const CASES: [Case; 7] = [
 
 /// `n` heartbeats in turns of `glued`.
 fn heartbeats(heartbeat: &[u8], glued: u32, n: u32) {
+    turns(8, &heartbeat.repeat(glued as usize), n / glued);
+}
+
+/// `n` packets of Throughput with a little data, one in each turn.
+fn packets(n: u32) {
+    turns(5, b"\x2f\0\0\0\x28\0\0\0[Request]\r\nCommand=CyclePacket\r\nCount=41abc", n);
+}
+
+/// `n` turns of one session, each with this input.
+fn turns(flag: u8, input: &[u8], n: u32) {
     let now = Instant::from_secs(1);
     let mut server = server(SESSIONS);
-    let id = open(&mut server, 8, now);
-    let input = heartbeat.repeat(glued as usize);
+    let id = open(&mut server, flag, now);
     // What only the first one does.
-    let _ = server.drive(now, id, &mut Sink::new(&input, now), WINDOW);
-    for _ in 0..n / glued {
-        let mut socket = Sink::new(black_box(&input), now);
+    let _ = server.drive(now, id, &mut Sink::new(input, now), WINDOW);
+    for _ in 0..n {
+        let mut socket = Sink::new(black_box(input), now);
         assert_eq!(server.drive(now, id, &mut socket, WINDOW), Wants::Input);
     }
 }
