@@ -207,18 +207,23 @@ fn sessions_that_compete_for_the_last_bytes_get_exactly_these() {
     });
     let meter = device("meter");
     let mut shards: Vec<Shard> = (0..4).map(|_| bench.shard()).collect();
+    // No byte is written before all files are there: a full directory refuses new ones for its bytes, too.
+    let all_open = std::sync::Barrier::new(shards.len());
     std::thread::scope(|scope| {
         for (number, shard) in shards.iter_mut().enumerate() {
-            let meter = &meter;
+            let (meter, all_open) = (&meter, &all_open);
             scope.spawn(move || {
-                let mut open = Vec::new();
+                let (mut open, mut refused) = (Vec::new(), Vec::new());
                 for session in 0..8 {
                     let name = format!("{number}-{session}");
                     match shard.request(id(session), meter, upload(&name)) {
                         Outcome::Value(0) => open.push(session),
-                        outcome => assert_eq!(outcome, USER_FILES),
+                        // A thread that panics here would leave the others at the barrier.
+                        outcome => refused.push(outcome),
                     }
                 }
+                all_open.wait();
+                assert!(refused.iter().all(|outcome| *outcome == USER_FILES), "{refused:?}");
                 for _ in 0..10 {
                     for session in &open {
                         shard.write(id(*session), &[1; 50_000]);
