@@ -55,12 +55,14 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     };
     let end = tokio::select! {
-        end = follow(&args) => end,
-        () = time_is_up => return Ok(ExitCode::SUCCESS),
+        // First, so that the signal is caught before the first line is out.
+        biased;
         stopped = tokio::signal::ctrl_c() => {
             stopped?;
             return Ok(ExitCode::SUCCESS);
         }
+        () = time_is_up => return Ok(ExitCode::SUCCESS),
+        end = follow(&args) => end,
     };
     match end {
         // Whoever reads (`| head`) may have seen enough.
