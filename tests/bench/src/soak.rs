@@ -2,7 +2,7 @@
 //!
 //! As many sessions as the limit on descriptors allows stand open against one server. Some die every second: they say
 //! nothing more, not even a FIN, and stand until the server closes them; then another device connects in their place.
-//! Judged is every end of a connection: a dead one's lateness, counted as in [`lateness`](crate::lateness), and a live
+//! Judged is every end of a connection: a dead one's lateness, counted as in [`crate::lateness`], and a live
 //! one's as the server's mistake.
 
 use std::cmp::Reverse;
