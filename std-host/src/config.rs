@@ -363,6 +363,7 @@ impl Options {
             max_file_bytes: self.max_file_bytes,
             max_user_bytes: self.max_user_bytes,
             max_user_files: self.max_user_files,
+            max_open: 1024,
             workers,
             memory: self.file_memory.unwrap_or(64 << 20),
         }))

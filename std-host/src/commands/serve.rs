@@ -16,6 +16,7 @@ use tracing_subscriber::{fmt, util::SubscriberInitExt};
 
 use crate::config::{LogFormat, LogLevel, Options, read_file};
 use crate::descriptors::raise;
+use crate::files::FilesConfig;
 use crate::server::{LogHub, Running, Settings, start};
 use crate::users::UserDb;
 
@@ -63,7 +64,9 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let room = room - for_files;
     let settings = options.settings(room)?;
     let log = options.shows_log(settings.listen).then_some(hub);
-    let settings = Settings { log, ..settings };
+    // The other descriptors are the sessions'.
+    let files = settings.files.map(|files| FilesConfig { max_open: for_files.max(1), ..files });
+    let settings = Settings { log, files, ..settings };
     if settings.max_sessions > room {
         warn!(
             max_sessions = settings.max_sessions,

@@ -77,6 +77,12 @@ impl Buffers {
         Buffer { bytes, size: SMALL, is_list: false, home: Arc::clone(self) }
     }
 
+    /// Whether no further list could be taken in.
+    pub(super) fn has_no_room_for_lists(&self) -> bool {
+        let lists = self.lists.load(Ordering::Relaxed);
+        lists > 0 && lists >= self.limit / 2
+    }
+
     /// Takes in the text of a list; one is always possible, more only within half of the memory.
     pub(super) fn list(self: &Arc<Self>, text: Vec<u8>) -> Option<Buffer> {
         let size = text.capacity();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cap_std::fs::{Dir, DirEntry};
 use pulsegate_core::command::Code;
 use pulsegate_core::frame::MAX_PACKET;
+use pulsegate_core::path::Path as WirePath;
 use pulsegate_core::store::{Outcome, write_row};
 
 use super::failure::{DIRECTORY, Failure, failure};
@@ -30,25 +31,32 @@ impl Work {
         user: Option<&Arc<User>>,
         kind: Kind,
     ) -> Result<Flow, Failure> {
-        if !self.hold.may_be_slow(cx) {
+        if !self.hold.may_walk(cx, user) {
             return Ok(Flow::Wait);
         }
+        if cx.inner.buffers.has_no_room_for_lists() {
+            return Err(TOO_MANY);
+        }
+        #[cfg(test)]
+        cx.inner.probe(super::At::List)?;
         let home = cx.inner.root.home(user.map(AsRef::as_ref))?;
-        let text = text(&home, path, kind, MAX_TEXT)?;
+        let mut text = text(&home, path, kind, MAX_TEXT)?;
+        // It may wait for long, and counts with all that it has.
+        text.shrink_to_fit();
         // The text has been cut to a packet's size.
         let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
         if len > 0 {
             let Some(list) = cx.inner.buffers.list(text) else {
-                return Err(Failure(
-                    Code::UNKNOWN,
-                    "too many long lists are being read; try again later",
-                ));
+                return Err(TOO_MANY);
             };
             cx.transfer.deliver(&cx.inner.notifier, Some(list), false);
         }
         Ok(Flow::Done(Outcome::List(len)))
     }
 }
+
+const TOO_MANY: Failure =
+    Failure(Code::UNKNOWN, "too many long lists are being read; try again later");
 
 const TOO_LONG: Failure =
     Failure(Code::UNKNOWN, "the directory has too many entries for one reply");
@@ -84,7 +92,8 @@ pub(super) fn text(home: &Dir, path: &Path, kind: Kind, most: usize) -> Result<V
 /// at: links that lead out, or nowhere, and what has just gone.
 fn row(home: &Dir, path: &Path, entry: &DirEntry, kind: Kind) -> Option<Row> {
     let name = entry.file_name().into_string().ok()?;
-    if name.contains(char::is_control) {
+    // A backslash separates names.
+    if name.contains('\\') || WirePath::parse_name(&name).is_err() {
         return None;
     }
     let file_type = entry.file_type().ok()?;

@@ -15,8 +15,8 @@
 //! uploads, the count of a user's bytes, the right to do slow work) it waits for in the line of whoever has it, and
 //! the worker goes on with the next session: no number of waiting sessions uses up the workers. A session that waits
 //! for a file has nothing that others could wait for; the count is taken before the right to slow work, and nobody
-//! who has that right waits. So there is no circle. Slow work (lists, deleting and counting trees) gets half of the
-//! workers.
+//! who has that right waits. So there is no circle. Slow work (lists, deleting trees) gets half of the workers, counting
+//! one of its own, and users have their turns at it one after the other.
 //!
 //! Locks are held for moments, by code that neither blocks nor calls out: the registry's, then a session's state, then
 //! the pool's line or the free buffers, in this order. A shard takes those of its own sessions and, when a session
@@ -33,12 +33,14 @@
 mod buffers;
 mod failure;
 mod list;
+mod places;
 mod pool;
 mod reading;
 mod registry;
 mod remove;
 mod root;
 mod shard;
+mod slow;
 mod stream;
 mod task;
 mod transfer;
@@ -50,8 +52,9 @@ mod write;
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -61,9 +64,10 @@ use pulsegate_core::server::JobId;
 use pulsegate_core::table::SessionId;
 
 use buffers::Buffers;
-use failure::Failure;
+use failure::{Failure, READING, failure};
+use places::Places;
 use pool::Pool;
-use registry::Registry;
+use registry::{Key, Reader, Registry};
 use root::Root;
 use usage::{Count, Usages};
 
@@ -83,6 +87,8 @@ pub struct FilesConfig {
     pub max_user_bytes: Option<u64>,
     /// Most files and directories of a device.
     pub max_user_files: Option<u64>,
+    /// Most files that are open at a time; each takes a descriptor.
+    pub max_open: usize,
     /// Threads that work on files.
     pub workers: NonZeroUsize,
     /// Bytes of memory for what is on its way to the disk or from it, over all sessions. Beyond it each session still
@@ -130,6 +136,7 @@ struct Inner {
     pool: Arc<Pool>,
     registry: Arc<Registry>,
     usages: Usages,
+    places: Places,
     notifier: Notifier,
     uploads: AtomicU64,
     #[cfg(test)]
@@ -167,6 +174,7 @@ impl Files {
             buffers: Buffers::new(config.memory),
             registry: Registry::new(Arc::clone(&pool)),
             usages: Usages::new(counts, Arc::clone(&pool)),
+            places: Places::new(config.max_open),
             pool,
             notifier: Notifier(notify),
             uploads: AtomicU64::new(0),
@@ -248,6 +256,18 @@ impl Inner {
         count
     }
 
+    /// Where users have limits, makes it known that a file is read.
+    fn reader(&self, file: &std::fs::File, path: &Path) -> Result<Option<Reader>, Failure> {
+        if !self.usages.is_on() {
+            return Ok(None);
+        }
+        let metadata = file.metadata().map_err(|error| failure(&error, path, READING))?;
+        let reader = self.registry.reader(Key::of(&metadata)).ok_or(Failure::NO_FILE)?;
+        // It may have gone before it was known to be read.
+        let links = file.metadata().map_err(|error| failure(&error, path, READING))?.nlink();
+        if links == 0 { Err(Failure::NO_FILE) } else { Ok(Some(reader)) }
+    }
+
     /// A number above all that it has given before.
     fn stamp(&self) -> u64 {
         self.uploads.fetch_add(1, Ordering::Relaxed)
@@ -305,6 +325,8 @@ impl Notifier {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     Task,
+    /// With the right to read a directory.
+    List,
     /// Before so many bytes are written.
     Write(u64),
     /// Before a file goes.

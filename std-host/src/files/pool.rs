@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::slow::{Kind, Line, Permit};
 use super::transfer::Transfer;
 
 /// Sessions that wait for a thread, each at most once, in the order in which they came.
@@ -22,17 +23,12 @@ struct Queue {
     idle: usize,
     /// Sessions with work: ready, running, or waiting for something that another one has.
     active: usize,
-    /// Permits for slow work that nobody has.
-    slow: usize,
-    /// Sessions that wait for one.
-    slow_waiting: VecDeque<Arc<Transfer>>,
+    /// Permits for slow work. There are half as many as threads for trees, and one for counts, so that some threads are
+    /// left (where there are enough) for those who merely want their bytes written.
+    trees: Line,
+    counts: Line,
     closed: bool,
 }
-
-/// The right to do what may take long (walk a tree, read a large directory). There are half as many as threads, so
-/// that some are left (unless there is only one) for those who merely want their bytes written.
-#[derive(Debug)]
-pub(super) struct Permit(Arc<Pool>);
 
 impl Pool {
     pub(super) fn new(workers: NonZeroUsize) -> Arc<Self> {
@@ -40,8 +36,8 @@ impl Pool {
             ready: VecDeque::new(),
             idle: 0,
             active: 0,
-            slow: (workers.get() / 2).max(1),
-            slow_waiting: VecDeque::new(),
+            trees: Line::new((workers.get() / 2).max(1)),
+            counts: Line::new(1),
             closed: false,
         };
         Arc::new(Self { queue: Mutex::new(queue), work: Condvar::new(), done: Condvar::new() })
@@ -97,20 +93,28 @@ impl Pool {
         }
     }
 
-    /// A permit for slow work; if there is none, the session is resumed when it has one.
-    pub(super) fn permit(self: &Arc<Self>, transfer: &Arc<Transfer>) -> Option<Permit> {
-        let mut queue = self.lock();
-        if queue.slow > 0 {
-            queue.slow -= 1;
-            return Some(Permit(Arc::clone(self)));
-        }
-        queue.slow_waiting.push_back(Arc::clone(transfer));
-        None
+    /// A permit for slow work of a user's; if there is none, the session is resumed when it has one.
+    pub(super) fn permit(
+        self: &Arc<Self>,
+        kind: Kind,
+        owner: &Arc<str>,
+        transfer: &Arc<Transfer>,
+    ) -> Option<Permit> {
+        let taken = self.lock().line(kind).take(owner, transfer);
+        taken.then(|| self.granted(kind, Arc::clone(owner)))
     }
 
     /// The permit that a session has waited for.
-    pub(super) fn granted(self: &Arc<Self>) -> Permit {
-        Permit(Arc::clone(self))
+    pub(super) fn granted(self: &Arc<Self>, kind: Kind, owner: Arc<str>) -> Permit {
+        Permit { pool: Arc::clone(self), kind, owner }
+    }
+
+    /// A permit goes to whoever's turn it is.
+    pub(super) fn give_back(&self, kind: Kind, owner: &Arc<str>) {
+        let mut queue = self.lock();
+        if let Some(next) = queue.line(kind).give_back(owner) {
+            self.push(queue, next);
+        }
     }
 
     /// Sessions with work.
@@ -137,13 +141,11 @@ impl Pool {
     }
 }
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut queue = self.0.lock();
-        match queue.slow_waiting.pop_front() {
-            // Handed over: nobody comes in between.
-            Some(next) => self.0.push(queue, next),
-            None => queue.slow += 1,
+impl Queue {
+    const fn line(&mut self, kind: Kind) -> &mut Line {
+        match kind {
+            Kind::Tree => &mut self.trees,
+            Kind::Count => &mut self.counts,
         }
     }
 }

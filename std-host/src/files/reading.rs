@@ -26,14 +26,15 @@ impl Work {
         offset: u64,
         user: Option<&Arc<User>>,
     ) -> Result<Flow, Failure> {
-        self.begin_file(cx);
+        self.begin_file(cx)?;
         let home = cx.inner.root.home(user.map(AsRef::as_ref))?;
         let (file, size) = open_to_read(&home, path)?;
         let Some(left) = size.checked_sub(offset) else {
             return Err(Failure(Code::PARAMETER, "the offset is beyond the end of the file"));
         };
         if left > 0 {
-            self.open = Open::Download(file);
+            let reader = cx.inner.reader(&file, path)?;
+            self.open = Open::Download { file, _reader: reader };
             self.body = Some(Body { position: offset, left });
             // The first bytes are there with the answer.
             self.read_ahead(cx);
@@ -45,7 +46,7 @@ impl Work {
     pub(super) fn read_ahead(&mut self, cx: Cx<'_>) {
         while let Some(body) = &mut self.body {
             let file = match &self.open {
-                Open::Download(file) => file,
+                Open::Download { file, .. } => file,
                 Open::Stream(stream) => stream.file(),
                 Open::Upload(_) | Open::Nothing => return,
             };
@@ -74,8 +75,8 @@ impl Work {
                 }
             }
             self.body = None;
-            if matches!(self.open, Open::Download(_)) {
-                self.open = Open::Nothing;
+            if matches!(self.open, Open::Download { .. }) {
+                self.close();
             }
         }
     }

@@ -26,11 +26,18 @@ impl Key {
     }
 }
 
-/// The files that are being written or deleted.
+/// The files that are being written or deleted, and where users have limits, those that are being read.
 #[derive(Debug)]
 pub(super) struct Registry {
-    entries: Mutex<HashMap<Key, Entry>>,
+    files: Mutex<Files>,
     pool: Arc<Pool>,
+}
+
+#[derive(Debug, Default)]
+struct Files {
+    entries: HashMap<Key, Entry>,
+    /// How many sessions read a file.
+    readers: HashMap<Key, usize>,
 }
 
 #[derive(Debug)]
@@ -68,19 +75,38 @@ pub(super) struct Claim {
     registry: Arc<Registry>,
 }
 
+/// A file that is known to be read. Drop it after the file has been closed.
+#[derive(Debug)]
+pub(super) struct Reader {
+    key: Key,
+    registry: Arc<Registry>,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut files = self.registry.lock();
+        if let Place::Occupied(mut count) = files.readers.entry(self.key) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
 impl Registry {
     pub(super) fn new(pool: Arc<Pool>) -> Arc<Self> {
-        Arc::new(Self { entries: Mutex::default(), pool })
+        Arc::new(Self { files: Mutex::default(), pool })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Claims a file for an upload. Of several the one with the highest stamp gets it; the others have to go.
     pub(super) fn upload(self: &Arc<Self>, key: Key, me: &Arc<Transfer>, stamp: u64) -> Claimed {
-        let mut entries = self.lock();
-        let entry = match entries.entry(key) {
+        let mut files = self.lock();
+        let entry = match files.entries.entry(key) {
             Place::Vacant(place) => {
                 let holder = Holder::Upload(Arc::clone(me), stamp);
                 place.insert(Entry { holder, waiting: Vec::new() });
@@ -109,8 +135,8 @@ impl Registry {
 
     /// Claims a file for a session that writes anywhere in it.
     pub(super) fn writer(self: &Arc<Self>, key: Key, me: &Arc<Transfer>) -> Claimed {
-        let mut entries = self.lock();
-        match entries.entry(key) {
+        let mut files = self.lock();
+        match files.entries.entry(key) {
             Place::Vacant(place) => {
                 place.insert(Entry { holder: Holder::Writer, waiting: Vec::new() });
                 Claimed::Yours(self.claim(key))
@@ -123,25 +149,41 @@ impl Registry {
         }
     }
 
-    /// Claims a file for its deletion: nobody begins to write it meanwhile. Never waits.
+    /// Claims a file for its deletion: nobody begins to write it meanwhile, or to read it where readers are known.
+    /// Never waits.
     pub(super) fn deleter(self: &Arc<Self>, key: Key) -> Option<Claim> {
-        match self.lock().entry(key) {
-            Place::Vacant(place) => {
+        let mut files = self.lock();
+        let is_read = files.readers.contains_key(&key);
+        match files.entries.entry(key) {
+            Place::Vacant(place) if !is_read => {
                 place.insert(Entry { holder: Holder::Deleter, waiting: Vec::new() });
                 Some(self.claim(key))
             }
-            Place::Occupied(_) => None,
+            _ => None,
         }
+    }
+
+    /// Makes a reader known, so that the file is not deleted: what is deleted while it is open takes room that nobody
+    /// counts. `None`: it is being deleted.
+    pub(super) fn reader(self: &Arc<Self>, key: Key) -> Option<Reader> {
+        let mut files = self.lock();
+        let entry = files.entries.get(&key);
+        if entry.is_some_and(|entry| matches!(entry.holder, Holder::Deleter)) {
+            return None;
+        }
+        *files.readers.entry(key).or_default() += 1;
+        Some(Reader { key, registry: Arc::clone(self) })
     }
 
     /// Whether somebody has this file.
     pub(super) fn has(&self, key: Key) -> bool {
-        self.lock().contains_key(&key)
+        let files = self.lock();
+        files.entries.contains_key(&key) || files.readers.contains_key(&key)
     }
 
     /// How many files somebody has.
     pub(super) fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().entries.len()
     }
 
     fn claim(self: &Arc<Self>, key: Key) -> Claim {
@@ -151,13 +193,13 @@ impl Registry {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut entries = self.registry.lock();
-        let Some(entry) = entries.remove(&self.key) else { return };
+        let mut files = self.registry.lock();
+        let Some(entry) = files.entries.remove(&self.key) else { return };
         if let Holder::Upload(transfer, _) = &entry.holder {
             // Under the registry's lock, as taking over is: what is said of this file must not reach the next one.
             transfer.not_taken();
         }
-        drop(entries);
+        drop(files);
         for (waiting, _) in entry.waiting {
             self.registry.pool.resume(waiting);
         }

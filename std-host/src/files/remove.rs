@@ -109,7 +109,7 @@ impl Work {
         path: &Path,
         user: Option<&Arc<User>>,
     ) -> Result<Flow, Failure> {
-        if !self.hold.may_be_slow(cx) {
+        if !self.hold.may_walk(cx, user) {
             return Ok(Flow::Wait);
         }
         let user = user.map(AsRef::as_ref);

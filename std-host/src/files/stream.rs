@@ -10,7 +10,7 @@ use pulsegate_core::store::{Origin, Outcome};
 
 use super::failure::{Failure, WRITING, failure, write_failure};
 use super::reading::Body;
-use super::registry::{Claim, Claimed};
+use super::registry::{Claim, Claimed, Reader};
 use super::root::{Mode, open_to_read};
 use super::upload::{key_of, lock};
 use super::usage::{Count, Touches};
@@ -18,9 +18,9 @@ use super::work::{Cx, Flow, Open, Work, value};
 use crate::users::User;
 
 /// Farthest place that file systems know.
-const MAX_POSITION: u64 = i64::MAX as u64;
+pub(super) const MAX_POSITION: u64 = i64::MAX as u64;
 
-const TOO_FAR: Failure = Failure(Code::PARAMETER, "no file reaches that far");
+pub(super) const TOO_FAR: Failure = Failure(Code::PARAMETER, "no file reaches that far");
 
 /// An open file.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ pub(super) struct Stream {
     file: File,
     /// None if it is open for reading only.
     claim: Option<Claim>,
+    _reader: Option<Reader>,
     pub(super) path: PathBuf,
     pub(super) touches: Touches,
     pub(super) position: u64,
@@ -42,20 +43,22 @@ impl Work {
         write: bool,
         user: Option<&Arc<User>>,
     ) -> Result<Flow, Failure> {
-        self.begin_file(cx);
+        self.begin_file(cx)?;
         let user = user.map(AsRef::as_ref);
-        let (file, claim, touches) = if write {
+        let (file, claim, reader, touches) = if write {
             let touches = cx.inner.usages.touches(user, path);
             match self.open_writer(cx, path, user, &touches)? {
-                Some((file, claim)) => (file, Some(claim), touches),
+                Some((file, claim)) => (file, Some(claim), None, touches),
                 None => return Ok(Flow::Wait),
             }
         } else {
             let (file, _) = open_to_read(&*cx.inner.root.home(user)?, path)?;
-            (file, None, Touches::Nobody)
+            let reader = cx.inner.reader(&file, path)?;
+            (file, None, reader, Touches::Nobody)
         };
         let path = path.into();
-        self.open = Open::Stream(Stream { file, claim, path, touches, position: 0 });
+        let stream = Stream { file, claim, _reader: reader, path, touches, position: 0 };
+        self.open = Open::Stream(stream);
         Ok(Flow::Done(Outcome::Done))
     }
 
@@ -97,6 +100,9 @@ impl Work {
         let Open::Stream(stream) = &self.open else { return Err(Failure::NOT_OPEN) };
         if stream.claim.is_none() {
             return Err(Failure::READ_ONLY);
+        }
+        if size > MAX_POSITION {
+            return Err(TOO_FAR);
         }
         let before = stream.len()?;
         if size > before && !cx.inner.limits.allows_file(size) {

@@ -92,8 +92,25 @@ impl Usages {
         if let Some(device) = user.and_then(device) {
             return self.of(device).map_or(Touches::Nobody, Touches::Own);
         }
+        // Of what nobody has counted, no count can be void.
         let first = path.components().next().and_then(|first| first.as_os_str().to_str());
-        first.and_then(|first| self.of(first)).map_or(Touches::Nobody, Touches::Foreign)
+        let known = first.and_then(|first| self.lock().get(first).cloned());
+        known.map_or(Touches::Nobody, Touches::Foreign)
+    }
+
+    /// How many devices' counts are kept.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether users have limits.
+    pub(super) const fn is_on(&self) -> bool {
+        self.on
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Usage>>> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The count of a device's directory, if such are kept.
@@ -101,7 +118,7 @@ impl Usages {
         if !self.on {
             return None;
         }
-        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut devices = self.lock();
         if let Some(usage) = devices.get(device) {
             return Some(Arc::clone(usage));
         }

@@ -10,8 +10,10 @@ use super::Inner;
 use super::buffers::Buffer;
 use super::failure::Failure;
 use super::list::Kind;
-use super::pool::Permit;
+use super::places::Place;
 use super::reading::{Body, exists};
+use super::registry::Reader;
+use super::slow::{self, Permit};
 use super::stream::Stream;
 use super::task::Task;
 use super::transfer::{Next, Op, Transfer};
@@ -32,6 +34,8 @@ pub(super) struct Work {
     /// Bytes that are to be written now.
     pub(super) batch: VecDeque<Buffer>,
     pub(super) open: Open,
+    /// Among the files that may be open at a time.
+    place: Option<Place>,
     /// What is being read for the peer.
     pub(super) body: Option<Body>,
     /// Why bytes are thrown away.
@@ -48,7 +52,11 @@ pub(super) enum Open {
     Nothing,
     Upload(Upload),
     Stream(Stream),
-    Download(File),
+    Download {
+        /// Closed before the reader is forgotten.
+        file: File,
+        _reader: Option<Reader>,
+    },
 }
 
 /// What a session has, or waits for, that others may want. It has them during one task or one write.
@@ -61,7 +69,8 @@ pub(super) struct Hold {
     /// It will be this session's when it is resumed.
     next_grant: Option<Arc<Usage>>,
     permit: Option<Permit>,
-    next_permit: bool,
+    /// The same.
+    next_permit: Option<(slow::Kind, Arc<str>)>,
 }
 
 /// How far a task has come.
@@ -155,6 +164,10 @@ impl Work {
         self.in_task = true;
         let flow = self.attempt(cx, &task, user.as_ref());
         self.in_task = false;
+        if matches!(self.open, Open::Nothing) {
+            // It could not be opened, or is waited for.
+            self.place = None;
+        }
         let outcome = match flow {
             Ok(Flow::Done(outcome)) => outcome,
             Ok(Flow::Wait) => {
@@ -206,15 +219,18 @@ impl Work {
     /// Closes what is open. What is waiting for the file is resumed.
     pub(super) fn close(&mut self) {
         self.open = Open::Nothing;
+        self.place = None;
         self.body = None;
     }
 
-    /// Forgets what was wrong with the file before: from now on bytes are for another one.
-    pub(super) fn begin_file(&mut self, cx: Cx<'_>) {
+    /// Forgets what was wrong with the file before: from now on bytes are for another one, if one more may be open.
+    pub(super) fn begin_file(&mut self, cx: Cx<'_>) -> Result<(), Failure> {
         self.close();
+        self.place = Some(cx.inner.places.take()?);
         self.failure = None;
         self.written = 0;
         cx.transfer.set_discard(false);
+        Ok(())
     }
 
     /// Throws bytes away from now on, for a reason that is told when the peer asks.
@@ -234,15 +250,15 @@ impl Hold {
         if let Some(usage) = self.next_grant.take() {
             self.grant = Some(usage.granted());
         }
-        if std::mem::take(&mut self.next_permit) {
-            self.permit = Some(inner.pool.granted());
+        if let Some((kind, owner)) = self.next_permit.take() {
+            self.permit = Some(inner.pool.granted(kind, owner));
         }
     }
 
     /// The session waits. What it needs not have meanwhile goes to others.
     fn wait(&mut self) {
         self.permit = None;
-        if !self.next_permit {
+        if self.next_permit.is_none() {
             self.grant = None;
         }
     }
@@ -265,13 +281,20 @@ impl Hold {
         self.grant.as_ref()
     }
 
-    /// Takes the right to slow work; `false`: wait.
-    pub(super) fn may_be_slow(&mut self, cx: Cx<'_>) -> bool {
+    /// Takes a user's right to slow work; `false`: wait.
+    pub(super) fn may_be_slow(&mut self, cx: Cx<'_>, kind: slow::Kind, owner: &str) -> bool {
         if self.permit.is_none() {
-            self.permit = cx.inner.pool.permit(cx.transfer);
-            self.next_permit = self.permit.is_none();
+            let owner = Arc::from(owner);
+            self.permit = cx.inner.pool.permit(kind, &owner, cx.transfer);
+            self.next_permit = self.permit.is_none().then_some((kind, owner));
         }
         self.permit.is_some()
+    }
+
+    /// The same for trees.
+    pub(super) fn may_walk(&mut self, cx: Cx<'_>, user: Option<&Arc<User>>) -> bool {
+        // Strangers, where such are let in, are one user.
+        self.may_be_slow(cx, slow::Kind::Tree, user.map_or("", |user| &user.name))
     }
 
     /// Takes a count and says what it is; one that does not please is made anew, if it is old. `None`: wait.
@@ -290,7 +313,7 @@ impl Hold {
         {
             return Some(count);
         }
-        if !self.may_be_slow(cx) {
+        if !self.may_be_slow(cx, slow::Kind::Count, usage.device()) {
             return None;
         }
         let grant = self.grant.as_ref()?;

@@ -7,6 +7,7 @@ use std::io::{self, IoSlice, Write};
 use super::Inner;
 use super::buffers::Buffer;
 use super::failure::{Failure, WRITING, failure, write_failure};
+use super::stream::{MAX_POSITION, TOO_FAR};
 use super::usage::{Count, Touches};
 use super::work::{Cx, Open, Then, Work};
 
@@ -44,11 +45,14 @@ impl Work {
             Open::Stream(stream) => {
                 (stream.file(), &stream.path, &stream.touches, Some(stream.position))
             }
-            Open::Download(_) | Open::Nothing => return Err(Failure::NOT_OPEN),
+            Open::Download { .. } | Open::Nothing => return Err(Failure::NOT_OPEN),
         };
         let size = file.metadata().map_err(|error| failure(&error, path, WRITING))?.len();
         let start = position.unwrap_or(size);
         let end = start.saturating_add(len(&self.batch));
+        if end > MAX_POSITION {
+            return Err(TOO_FAR);
+        }
         let mut limit = None;
         // What is there may be written over, whatever the limits say.
         let mut allowed = end;
@@ -73,7 +77,7 @@ impl Work {
         let (file, place) = match &self.open {
             Open::Upload(upload) => (&upload.file, None),
             Open::Stream(stream) => (stream.file(), Some(room.start)),
-            Open::Download(_) | Open::Nothing => return,
+            Open::Download { .. } | Open::Nothing => return,
         };
         let (written, result) = write_all(cx, file, place, &self.batch, room.bytes);
         // A hole comes to be only with bytes behind it.
@@ -92,7 +96,7 @@ impl Work {
                 stream.position += written;
                 (&stream.path, &stream.touches)
             }
-            Open::Download(_) | Open::Nothing => return,
+            Open::Download { .. } | Open::Nothing => return,
         };
         touches.changed();
         let failure = match result {

@@ -197,7 +197,8 @@ fn slow_requests_leave_workers_to_the_others() {
     let pool = &bench.files.inner.pool;
     let waiting = transfer::Transfer::new(7, id(7), SocketAddr::from(([0; 4], 0)));
     // Whoever has them does not give them back.
-    let permits = [pool.permit(&waiting).unwrap(), pool.permit(&waiting).unwrap()];
+    let permit = |owner: &str| pool.permit(slow::Kind::Tree, &Arc::from(owner), &waiting).unwrap();
+    let permits = [permit("one"), permit("other")];
     for session in 1..20 {
         shard.begin(id(session), &meter, Request::Files { dir: Path::ROOT });
     }
@@ -285,6 +286,7 @@ fn a_callback_that_panics_is_not_the_files_fault() {
         max_file_bytes: None,
         max_user_bytes: None,
         max_user_files: None,
+        max_open: 4096,
         workers: NonZeroUsize::MIN,
         memory: 0,
     };

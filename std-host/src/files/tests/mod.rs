@@ -1,5 +1,6 @@
 //! What the tests stand on: a shard that is driven by hand.
 
+mod abuse;
 mod limits;
 mod load;
 mod paths;
@@ -104,6 +105,7 @@ impl Bench {
             max_file_bytes: None,
             max_user_bytes: None,
             max_user_files: None,
+            max_open: 4096,
             workers: NonZeroUsize::new(4).unwrap(),
             memory: 64 << 20,
         };
@@ -367,6 +369,7 @@ fn a_directory_that_cannot_be_served_is_told_with_the_way_out() {
             max_file_bytes: None,
             max_user_bytes: None,
             max_user_files: None,
+            max_open: 4096,
             workers: NonZeroUsize::MIN,
             memory: 0,
         };
