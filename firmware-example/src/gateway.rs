@@ -104,7 +104,7 @@ impl Station {
             self.report_at = now + REPORT;
             self.report(now);
         }
-        while let Some(reader) = self.log().to_be_woken() {
+        while let Some(reader) = self.log().next_to_wake() {
             self.gateway.wake(reader);
         }
         let next = self.gateway.poll_at(now, &mut self.iface, &self.sockets);

@@ -98,7 +98,7 @@ impl Log {
     }
 
     /// The next reader that is to be woken: its socket knows nothing of new lines.
-    pub(crate) fn to_be_woken(&mut self) -> Option<SessionId> {
+    pub(crate) fn next_to_wake(&mut self) -> Option<SessionId> {
         self.unwoken = self.unwoken.checked_sub(1)?;
         self.readers.get(self.unwoken).copied()
     }
