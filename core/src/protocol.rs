@@ -171,7 +171,7 @@ impl<A: App> Iocp<A> {
         if rx.bytes.is_empty() {
             return Flow::Stop(nothing_to_read(rx.end));
         }
-        let beats = self.heartbeats_at_front(rx.bytes, cx.budget);
+        let beats = self.heartbeats_at_front(cx, rx.bytes);
         let room = socket.room();
         if beats > 0 && self.answer_heartbeats(cx, state, socket, beats, room) {
             return Flow::Go;

@@ -34,15 +34,17 @@ impl<A: App> Iocp<A> {
         }
     }
 
-    /// How many heartbeats stand at the front of the input, up to where the budget ends.
-    pub(super) fn heartbeats_at_front(&self, input: &[u8], budget: usize) -> usize {
+    /// How many heartbeats stand at the front of the input, as far as the budget goes and one write can answer them:
+    /// more would only be looked at again.
+    pub(super) fn heartbeats_at_front(&self, cx: &Context<'_, A::Address>, input: &[u8]) -> usize {
         let limits = &self.config.limits;
         // The lengths keep within limits of any sense.
         if (limits.command as usize) < REQUEST_LEN || (limits.packet as usize) < REQUEST_LEN {
             return 0;
         }
         let (request, _) = self.usual_heartbeat();
-        let packets = input.as_chunks().0.iter().take(budget.div_ceil(REQUEST_LEN));
+        let most = cx.budget.div_ceil(REQUEST_LEN).min(cx.scratch.len() / size_of::<Reply>());
+        let packets = input.as_chunks().0.iter().take(most);
         packets.take_while(|packet| *packet == request).count()
     }
 
