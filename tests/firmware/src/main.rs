@@ -4,6 +4,7 @@ mod clients;
 mod image;
 mod instructions;
 mod log;
+mod paced;
 mod qemu;
 mod sizes;
 
@@ -13,9 +14,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
-use pulsegate_conformance::tcp::TcpTarget;
 use pulsegate_conformance::{Limits, Options, Target, run_parallel};
 
+use crate::paced::Paced;
 use crate::qemu::Qemu;
 
 /// Tests of the firmware in `firmware-example`.
@@ -102,10 +103,7 @@ fn limits() -> Limits {
 fn conformance(root: &Path, image: &Path) -> Result<()> {
     let qemu = Qemu::start(root, image)?;
     let address = qemu.address();
-    let factory = || {
-        let target = TcpTarget::new(address, limits()).translated(true);
-        Ok(Box::new(target) as Box<dyn Target>)
-    };
+    let factory = || Ok(Box::new(Paced::new(address, limits())) as Box<dyn Target>);
     let report = run_parallel(factory, &Options { filter: None, jobs: 6 });
     ensure!(
         report.is_success(),
