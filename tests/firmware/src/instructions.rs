@@ -19,7 +19,8 @@ use crate::sizes::{self, Figures};
 const HEARTBEAT: &[u8] = b"\x1d\0\0\0\x19\0\0\0[Request]\r\nCommand=Active";
 const REPLY_LEN: usize = 42;
 
-/// Heartbeats that are counted; the median of each figure is reported.
+/// Heartbeats that are counted; the lower quartile of each figure is reported. What comes in between only adds to them:
+/// the LED, and on a busy host a round trip in more turns than it takes.
 const COUNTED: usize = 31;
 
 /// How long after a reply its acknowledgement has been dealt with.
@@ -98,7 +99,10 @@ fn count(root: &Path, image: &Path) -> Result<Figures> {
             of_owner.push(instructions);
         }
     }
-    Ok(samples.into_iter().map(|(owner, counts)| (owner.to_owned(), median(counts))).collect())
+    Ok(samples
+        .into_iter()
+        .map(|(owner, counts)| (owner.to_owned(), lower_quartile(counts)))
+        .collect())
 }
 
 fn beat(device: &mut TcpStream) -> Result<()> {
@@ -114,8 +118,8 @@ fn address(line: &str) -> Option<u64> {
     u64::from_str_radix(inside.split('/').nth(1)?, 16).ok()
 }
 
-fn median(mut counts: Vec<u64>) -> u64 {
+fn lower_quartile(mut counts: Vec<u64>) -> u64 {
     counts.resize(COUNTED, 0);
     counts.sort_unstable();
-    counts[COUNTED / 2]
+    counts[COUNTED / 4]
 }
