@@ -123,11 +123,13 @@ fn where_users_have_limits_a_file_that_is_read_is_not_deleted() {
     let get = Request::Download { dir: path("d"), name: path("a"), offset: 0 };
     for read in [open, get] {
         bench.put("meter/d/a", bytes(0, 900_000));
+        (0..50).for_each(|number| bench.put(&format!("meter/d/{number}"), ""));
         shard.request(id(1), &meter, read);
         let in_use = code(shard.request(id(2), &meter, delete("d", "[Request]\r\nItem=a")));
         assert_eq!(in_use, Code::IN_USE.0);
         let tree = Request::DeleteDir { parent: Path::ROOT, name: path("d") };
         assert_eq!(code(shard.request(id(2), &meter, tree)), Code::DELETE_DIR.0);
+        assert_eq!(fs::read_dir(bench.at("meter/d")).unwrap().count(), 51, "it stays whole");
         shard.release(id(1));
         assert!(bench.files.finish(LONG));
         assert_eq!(shard.request(id(2), &meter, delete("d", "[Request]\r\nItem=a")), DONE);
