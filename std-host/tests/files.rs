@@ -263,3 +263,22 @@ fn a_full_disk_is_told_and_the_upload_resumes_when_there_is_room() {
     assert_eq!(fs::read(disk.0.join("p.jpg")).unwrap(), picture);
     server.stop();
 }
+
+/// A quarter of what is left of the descriptors is the files', the others are the sessions'.
+#[test]
+fn files_leave_the_sessions_their_descriptors() {
+    let files = tempfile::tempdir().unwrap();
+    let dir = files.path().to_str().unwrap();
+    let server = Server::start_limited(104, &["--files", dir, "--shards", "1"]);
+    let mut devices: Vec<Device> = (0..11).map(|_| open(server.address, UPLOAD)).collect();
+    let (last, others) = devices.split_last_mut().unwrap();
+    for (number, device) in others.iter_mut().enumerate() {
+        assert_eq!(begin(device, &number.to_string()), 0);
+    }
+    let refused = last.ask("Upload", &[("DirName", ""), ("FileName", "last")]);
+    assert_eq!(refused.code, 4);
+    assert_eq!(refused.message, "too many files are open on the server, try again later");
+    assert_eq!(eof(&mut others[0], 0).code, 0);
+    assert_eq!(begin(last, "last"), 0);
+    server.stop();
+}

@@ -77,10 +77,12 @@ impl Buffers {
         Buffer { bytes, size: SMALL, is_list: false, home: Arc::clone(self) }
     }
 
-    /// Whether no further list could be taken in.
-    pub(super) fn has_no_room_for_lists(&self) -> bool {
-        let lists = self.lists.load(Ordering::Relaxed);
-        lists > 0 && lists >= self.limit / 2
+    /// How long a further list may be, as far as can be said before it has been made.
+    pub(super) fn room_for_lists(&self) -> usize {
+        match self.lists.load(Ordering::Relaxed) {
+            0 => usize::MAX,
+            lists => (self.limit / 2).saturating_sub(lists),
+        }
     }
 
     /// Takes in the text of a list; one is always possible, more only within half of the memory.

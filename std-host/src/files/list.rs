@@ -31,16 +31,25 @@ impl Work {
         user: Option<&Arc<User>>,
         kind: Kind,
     ) -> Result<Flow, Failure> {
+        // Nobody would read it, and there may be others in the line.
+        if cx.transfer.is_released() {
+            return Ok(Flow::Done(Outcome::List(0)));
+        }
         if !self.hold.may_walk(cx, user) {
             return Ok(Flow::Wait);
         }
-        if cx.inner.buffers.has_no_room_for_lists() {
+        let most = MAX_TEXT.min(cx.inner.buffers.room_for_lists());
+        if most == 0 {
             return Err(TOO_MANY);
         }
         #[cfg(test)]
         cx.inner.probe(super::At::List)?;
         let home = cx.inner.root.home(user.map(AsRef::as_ref))?;
-        let mut text = text(&home, path, kind, MAX_TEXT)?;
+        let mut text = match text(&home, path, kind, most) {
+            // At another time there may be room.
+            Err(TOO_LONG) if most < MAX_TEXT => return Err(TOO_MANY),
+            text => text?,
+        };
         // It may wait for long, and counts with all that it has.
         text.shrink_to_fit();
         // The text has been cut to a packet's size.

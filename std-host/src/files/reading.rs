@@ -26,7 +26,8 @@ impl Work {
         offset: u64,
         user: Option<&Arc<User>>,
     ) -> Result<Flow, Failure> {
-        self.begin_file(cx)?;
+        self.begin_file(cx);
+        self.take_place(cx)?;
         let home = cx.inner.root.home(user.map(AsRef::as_ref))?;
         let (file, size) = open_to_read(&home, path)?;
         let Some(left) = size.checked_sub(offset) else {

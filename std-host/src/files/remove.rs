@@ -22,7 +22,7 @@ const DONE: Flow = Flow::Done(Outcome::Done);
 
 const EXISTS: Failure = Failure(Code::CREATE_DIR, "there is a file of that name");
 const NOT_A_DIR: Failure = Failure(Code::DELETE_DIR, "no such directory");
-const DIR_IN_USE: Failure = Failure(Code::DELETE_DIR, "a file in it is being written");
+const DIR_IN_USE: Failure = Failure(Code::DELETE_DIR, "a file in it is in use");
 const IS_A_DIR: Failure = Failure(Code::DELETE_FILE, "it is a directory");
 
 impl Work {

@@ -144,11 +144,6 @@ impl Root {
         opened.map_err(|error| failure(&error, path, HOME))
     }
 
-    /// Whether the disk is to be waited for.
-    pub(super) const fn waits_for_disk(&self) -> bool {
-        self.sync
-    }
-
     /// If the disk is to be waited for, waits until it has the name of what is at a path.
     pub(super) fn sync_parent(&self, dir: &Dir, path: &Path) -> Result<(), Failure> {
         if !self.sync {
@@ -160,10 +155,13 @@ impl Root {
         synced.map_err(|error| write_failure(&error, path))
     }
 
-    /// Waits until the disk has a file, and its name.
-    pub(super) fn sync_file(&self, dir: &Dir, file: &File, path: &Path) -> Result<(), Failure> {
-        file.sync_all().map_err(|error| write_failure(&error, path))?;
-        self.sync_parent(dir, path)
+    /// If the disk is to be waited for, waits until it has a file.
+    pub(super) fn sync_file(&self, file: &File, path: &Path) -> Result<(), Failure> {
+        if self.sync {
+            file.sync_all().map_err(|error| write_failure(&error, path))
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -43,7 +43,8 @@ impl Work {
         write: bool,
         user: Option<&Arc<User>>,
     ) -> Result<Flow, Failure> {
-        self.begin_file(cx)?;
+        self.begin_file(cx);
+        self.take_place(cx)?;
         let user = user.map(AsRef::as_ref);
         let (file, claim, reader, touches) = if write {
             let touches = cx.inner.usages.touches(user, path);
@@ -71,7 +72,8 @@ impl Work {
     ) -> Result<Option<(File, Claim)>, Failure> {
         for _ in 0..super::upload::ATTEMPTS {
             let home = cx.inner.root.home(user)?;
-            let Some(file) = self.open_or_create(cx, &home, path, Mode::Random, touches)? else {
+            let Some(file) = self.open_or_create(cx, &home, path, Mode::Random, touches, Ok(()))?
+            else {
                 return Ok(None);
             };
             let claim = match cx.inner.registry.writer(key_of(&file, path)?, cx.transfer) {

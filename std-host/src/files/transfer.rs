@@ -65,6 +65,8 @@ struct State {
     more: bool,
     /// A worker has been asked to read on.
     ahead: bool,
+    /// The session has ended.
+    released: bool,
 }
 
 /// One thing to do.
@@ -233,6 +235,7 @@ impl Transfer {
         let _pieces = self.change(pool, |state| {
             state.add(Op::Release);
             state.waiting = None;
+            state.released = true;
             std::mem::take(&mut state.pieces)
         });
     }
@@ -277,6 +280,11 @@ impl Transfer {
         let job = if state.held <= MAX_HELD / 2 { state.take_waiting(Wait::Room) } else { None };
         drop(state);
         self.complete(notifier, job);
+    }
+
+    /// Whether the session has ended: nobody reads what is made for it.
+    pub(super) fn is_released(&self) -> bool {
+        self.lock().released
     }
 
     /// Whether bytes are to be thrown away from now on.

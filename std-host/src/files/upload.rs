@@ -44,14 +44,18 @@ impl Work {
         stamp: u64,
         user: Option<&Arc<User>>,
     ) -> Result<Flow, Failure> {
-        self.begin_file(cx)?;
+        self.begin_file(cx);
         if cx.transfer.is_superseded() {
             return Err(superseded(cx));
         }
         let touches = cx.inner.usages.touches(user.map(AsRef::as_ref), path);
+        // Without one there may be an upload to be taken over, which gives its own up.
+        let has_place = self.take_place(cx);
         for _ in 0..ATTEMPTS {
             let home = cx.inner.root.home(user.map(AsRef::as_ref))?;
-            let Some(file) = self.open_or_create(cx, &home, path, Mode::Append, &touches)? else {
+            let Some(file) =
+                self.open_or_create(cx, &home, path, Mode::Append, &touches, has_place)?
+            else {
                 return Ok(Flow::Wait);
             };
             let claim = match cx.inner.registry.upload(key_of(&file, path)?, cx.transfer, stamp) {
@@ -60,12 +64,15 @@ impl Work {
                 Claimed::Superseded => return Err(superseded(cx)),
                 Claimed::InUse => return Err(Failure::IN_USE),
             };
+            self.take_place(cx)?;
             lock(&file, path)?;
             // Only now does nobody else write it or delete it.
             let metadata = file.metadata().map_err(|error| failure(&error, path, WRITING))?;
             if metadata.nlink() == 0 {
                 continue;
             }
+            // Now, so that at the end the file alone is waited for, and no descriptor is needed that may not be had.
+            cx.inner.root.sync_parent(&home, path)?;
             self.open = Open::Upload(Upload {
                 file,
                 _claim: claim,
@@ -81,7 +88,7 @@ impl Work {
         Err(Failure::IN_USE)
     }
 
-    /// Opens a file to be written, and makes it if there is room for another one. `None`: wait.
+    /// Opens a file to be written, and makes it if it may be made and there is room for another one. `None`: wait.
     pub(super) fn open_or_create(
         &mut self,
         cx: Cx<'_>,
@@ -89,17 +96,19 @@ impl Work {
         path: &Path,
         mode: Mode,
         touches: &Touches,
+        may_be_made: Result<(), Failure>,
     ) -> Result<Option<File>, Failure> {
+        match open_to_write(home, path, mode, false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => check_dir(home, parent(path))?,
+            opened => return opened.map(Some).map_err(|error| failure(&error, path, WRITING)),
+        }
+        may_be_made?;
         let Touches::Own(usage) = touches else {
             let opened = open_to_write(home, path, mode, true);
             // It may have been made.
             touches.changed();
             return opened.map(Some).map_err(|error| failure(&error, path, WRITING));
         };
-        match open_to_write(home, path, mode, false) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => check_dir(home, parent(path))?,
-            opened => return opened.map(Some).map_err(|error| failure(&error, path, WRITING)),
-        }
         // The count is this session's from here on, so nobody else of this user makes files meanwhile.
         let fits = |count| cx.inner.limits.refuses_file(count).is_none();
         let Some(count) = self.hold.count(cx, usage, fits) else { return Ok(None) };
@@ -153,11 +162,7 @@ impl Upload {
         }
         #[cfg(test)]
         cx.inner.probe(super::At::Sync)?;
-        // Its directory is opened only if need be: without a descriptor left, the file is whole all the same.
-        if cx.inner.root.waits_for_disk() {
-            let home = cx.inner.root.home(self.user.as_deref())?;
-            cx.inner.root.sync_file(&home, &self.file, &self.path)?;
-        }
+        cx.inner.root.sync_file(&self.file, &self.path)?;
         let (shard, id) = (cx.transfer.shard, cx.transfer.id);
         tracing::info!(
             session = %format_args!("{shard}.{id}"),

@@ -24,12 +24,15 @@ pub(super) struct Count {
     pub(super) files: u64,
 }
 
+/// The counts of devices, by their names.
+type Devices = Mutex<HashMap<String, Arc<Usage>>>;
+
 /// The counts of all devices that have been of interest.
 #[derive(Debug)]
 pub(super) struct Usages {
     /// Without user limits nothing is counted.
     on: bool,
-    devices: Mutex<HashMap<String, Arc<Usage>>>,
+    devices: Arc<Devices>,
     pool: Arc<Pool>,
 }
 
@@ -57,8 +60,9 @@ pub(super) enum Touches {
     Nobody,
     /// The device's own: what it does is checked, and booked.
     Own(Arc<Usage>),
-    /// An operator's hand in a device's directory: the count is void.
-    Foreign(Arc<Usage>),
+    /// An operator's hand in what may be a device's directory: the count is void, if there is one at the time of the
+    /// change. None is made for it: any name may stand here.
+    Foreign(Arc<Devices>, Box<str>),
 }
 
 impl Touches {
@@ -66,14 +70,20 @@ impl Touches {
     pub(super) fn void(&self) {
         match self {
             Self::Nobody => {}
-            Self::Own(usage) | Self::Foreign(usage) => usage.void(),
+            Self::Own(usage) => usage.void(),
+            Self::Foreign(devices, device) => {
+                let usage = lock(devices).get(&**device).cloned();
+                if let Some(usage) = usage {
+                    usage.void();
+                }
+            }
         }
     }
 
     /// Something has been changed that is booked where it is the device's own.
     pub(super) fn changed(&self) {
-        if let Self::Foreign(usage) = self {
-            usage.void();
+        if matches!(self, Self::Foreign(..)) {
+            self.void();
         }
     }
 }
@@ -84,7 +94,7 @@ pub(super) struct Grant(Arc<Usage>);
 
 impl Usages {
     pub(super) fn new(on: bool, pool: Arc<Pool>) -> Self {
-        Self { on, devices: Mutex::default(), pool }
+        Self { on, devices: Arc::default(), pool }
     }
 
     /// Whose count changes when a user changes something at a path.
@@ -92,16 +102,17 @@ impl Usages {
         if let Some(device) = user.and_then(device) {
             return self.of(device).map_or(Touches::Nobody, Touches::Own);
         }
-        // Of what nobody has counted, no count can be void.
         let first = path.components().next().and_then(|first| first.as_os_str().to_str());
-        let known = first.and_then(|first| self.lock().get(first).cloned());
-        known.map_or(Touches::Nobody, Touches::Foreign)
+        match first {
+            Some(first) if self.on => Touches::Foreign(Arc::clone(&self.devices), first.into()),
+            _ => Touches::Nobody,
+        }
     }
 
     /// How many devices' counts are kept.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.lock().len()
+        lock(&self.devices).len()
     }
 
     /// Whether users have limits.
@@ -109,16 +120,12 @@ impl Usages {
         self.on
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Usage>>> {
-        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The count of a device's directory, if such are kept.
     fn of(&self, device: &str) -> Option<Arc<Usage>> {
         if !self.on {
             return None;
         }
-        let mut devices = self.lock();
+        let mut devices = lock(&self.devices);
         if let Some(usage) = devices.get(device) {
             return Some(Arc::clone(usage));
         }
@@ -130,6 +137,10 @@ impl Usages {
         devices.insert(device.into(), Arc::clone(&usage));
         Some(usage)
     }
+}
+
+fn lock(devices: &Devices) -> MutexGuard<'_, HashMap<String, Arc<Usage>>> {
+    devices.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Usage {

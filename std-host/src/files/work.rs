@@ -33,9 +33,10 @@ pub(super) struct Work {
     in_task: bool,
     /// Bytes that are to be written now.
     pub(super) batch: VecDeque<Buffer>,
+    /// Among the files that may be open at a time. Given back before the file is closed: whoever waits for the file needs
+    /// one.
+    pub(super) place: Option<Place>,
     pub(super) open: Open,
-    /// Among the files that may be open at a time.
-    place: Option<Place>,
     /// What is being read for the peer.
     pub(super) body: Option<Body>,
     /// Why bytes are thrown away.
@@ -218,18 +219,24 @@ impl Work {
 
     /// Closes what is open. What is waiting for the file is resumed.
     pub(super) fn close(&mut self) {
-        self.open = Open::Nothing;
         self.place = None;
+        self.open = Open::Nothing;
         self.body = None;
     }
 
-    /// Forgets what was wrong with the file before: from now on bytes are for another one, if one more may be open.
-    pub(super) fn begin_file(&mut self, cx: Cx<'_>) -> Result<(), Failure> {
+    /// Forgets what was wrong with the file before: from now on bytes are for another one.
+    pub(super) fn begin_file(&mut self, cx: Cx<'_>) {
         self.close();
-        self.place = Some(cx.inner.places.take()?);
         self.failure = None;
         self.written = 0;
         cx.transfer.set_discard(false);
+    }
+
+    /// Makes it one of the files that may be open, unless it is.
+    pub(super) fn take_place(&mut self, cx: Cx<'_>) -> Result<(), Failure> {
+        if self.place.is_none() {
+            self.place = Some(cx.inner.places.take()?);
+        }
         Ok(())
     }
 
