@@ -172,6 +172,7 @@ pub mod app;
 pub mod command;
 mod fmt;
 pub mod frame;
+mod front;
 pub mod list;
 pub mod path;
 pub mod protocol;

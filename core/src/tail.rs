@@ -4,6 +4,8 @@
 use core::fmt::{self, Write};
 use core::ops::DerefMut;
 
+use crate::front::Front;
+
 /// Bytes before each line that say how long it is.
 const PREFIX: usize = 2;
 
@@ -82,7 +84,7 @@ impl<M: DerefMut<Target = [u8]>> Tail<M> {
     /// line that says how many were lost. `None`: there is nothing new. `Some(0)`: the next line
     /// does not fit.
     pub fn read(&self, reader: &mut Cursor, buf: &mut [u8]) -> Option<usize> {
-        let mut out = Window { buf, len: 0 };
+        let mut out = Front::new(buf);
         let behind = self.first.line.wrapping_sub(reader.line);
         // A reader is never ahead: the difference is small unless lines have gone.
         if behind != 0 && behind <= u32::MAX / 2 {
@@ -96,8 +98,7 @@ impl<M: DerefMut<Target = [u8]>> Tail<M> {
         }
         while reader.line != self.next {
             let at = reader.at as usize;
-            let (Some(low), Some(high)) = (self.byte(at), self.byte(at + 1)) else { break };
-            let len = usize::from(u16::from_le_bytes([low, high]));
+            let Some(len) = self.len_at(at) else { break };
             let Some(to) = out.buf.get_mut(out.len..out.len + len) else { break };
             for (offset, place) in to.iter_mut().enumerate() {
                 *place = self.byte(at + PREFIX + offset).unwrap_or(b' ');
@@ -118,6 +119,11 @@ impl<M: DerefMut<Target = [u8]>> Tail<M> {
         self.ring.get(self.index(at) as usize).copied()
     }
 
+    /// The length of the line whose prefix is there; `None` only in a ring without memory.
+    fn len_at(&self, at: usize) -> Option<usize> {
+        Some(usize::from(u16::from_le_bytes([self.byte(at)?, self.byte(at + 1)?])))
+    }
+
     fn put(&mut self, at: usize, byte: u8) {
         let index = self.index(at) as usize;
         if let Some(place) = self.ring.get_mut(index) {
@@ -129,8 +135,7 @@ impl<M: DerefMut<Target = [u8]>> Tail<M> {
     fn append(&mut self, byte: u8) {
         if self.used >= self.ring.len() && self.first.line != self.next {
             let at = self.first.at as usize;
-            let (low, high) = (self.byte(at).unwrap_or(0), self.byte(at + 1).unwrap_or(0));
-            let gone = PREFIX + usize::from(u16::from_le_bytes([low, high]));
+            let gone = PREFIX + self.len_at(at).unwrap_or(0);
             let line = self.first.line.wrapping_add(1);
             self.first = Cursor { line, at: self.index(at + gone) };
             self.used = self.used.saturating_sub(gone);
@@ -155,21 +160,6 @@ impl<M: DerefMut<Target = [u8]>> Write for Line<'_, M> {
         }
         self.len += piece.len();
         if piece.len() < s.len() { Err(fmt::Error) } else { Ok(()) }
-    }
-}
-
-/// A buffer that is filled from the front; what does not fit is an error.
-struct Window<'b> {
-    buf: &'b mut [u8],
-    len: usize,
-}
-
-impl Write for Window<'_> {
-    fn write_str(&mut self, s: &str) -> fmt::Result {
-        let to = self.buf.get_mut(self.len..self.len + s.len()).ok_or(fmt::Error)?;
-        to.copy_from_slice(s.as_bytes());
-        self.len += s.len();
-        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ mod contract;
 mod entries;
 
 use crate::command::Code;
+use crate::front::Front;
 use crate::path::Path;
 use crate::table::SessionId;
 
@@ -328,7 +329,7 @@ impl<'m> MemoryStore<'m> {
 
     /// Puts one row of the frozen list where it can be shown.
     fn show_row(&mut self, row: usize) {
-        let mut out = Row { buf: &mut self.row, len: 0 };
+        let mut out = Front::new(&mut self.row);
         if let Some(entry) = self.rows.get(row).filter(|entry| entry.kind() != Kind::Free) {
             let size = (entry.kind() == Kind::File).then(|| entry.size().into());
             // A row has room for the longest name.
@@ -397,19 +398,4 @@ const READ_ONLY: &str = "the file is open for reading only";
 
 const fn full(full: Full) -> Outcome {
     Outcome::Failed(Code::UNKNOWN, full.0)
-}
-
-/// A row that is being written.
-struct Row<'b> {
-    buf: &'b mut [u8],
-    len: usize,
-}
-
-impl core::fmt::Write for Row<'_> {
-    fn write_str(&mut self, s: &str) -> core::fmt::Result {
-        let to = self.buf.get_mut(self.len..self.len + s.len()).ok_or(core::fmt::Error)?;
-        to.copy_from_slice(s.as_bytes());
-        self.len += s.len();
-        Ok(())
-    }
 }
