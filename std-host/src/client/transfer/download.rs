@@ -70,14 +70,7 @@ impl Transfer {
         loop {
             match self.download_once(fetch, fetching, observe).await {
                 Ok(()) => return Ok(()),
-                Err(Failed::Final(error)) => {
-                    self.client = None;
-                    return Err(error);
-                }
-                Err(Failed::Client(error)) => {
-                    self.after(&error);
-                    fetching.attempts.again(error, observe).await?;
-                }
+                Err(failed) => self.again(failed, &mut fetching.attempts, observe).await?,
             }
         }
     }

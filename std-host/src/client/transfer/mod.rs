@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::{Client, ClientError, Flag, Timeouts};
 pub use download::DownloadFile;
+use retry::Attempts;
 pub use retry::{BACK_OFF_MAX, BackOff, Retry};
 pub use upload::UploadFile;
 
@@ -223,10 +224,20 @@ impl Transfer {
         self.connections + u32::from(self.client.is_none())
     }
 
-    /// Forgets a connection that is of no more use after `error`.
-    fn after(&mut self, error: &ClientError) {
-        if !matches!(error, ClientError::Refused { .. }) {
+    /// Waits for the time of the next attempt, or says that there is none. A connection that is of no more use is
+    /// forgotten.
+    async fn again(
+        &mut self,
+        failed: Failed,
+        attempts: &mut Attempts,
+        observe: &mut Observer<'_>,
+    ) -> Result<(), TransferError> {
+        if !matches!(failed, Failed::Client(ClientError::Refused { .. })) {
             self.client = None;
+        }
+        match failed {
+            Failed::Final(error) => Err(error),
+            Failed::Client(error) => attempts.again(error, observe).await,
         }
     }
 }

@@ -61,14 +61,7 @@ impl Transfer {
                     let reconnects = self.connections.saturating_sub(first);
                     return Ok(Outcome { reconnects, ..sending.outcome });
                 }
-                Err(Failed::Final(error)) => {
-                    self.client = None;
-                    return Err(error);
-                }
-                Err(Failed::Client(error)) => {
-                    self.after(&error);
-                    sending.attempts.again(error, observe).await?;
-                }
+                Err(failed) => self.again(failed, &mut sending.attempts, observe).await?,
             }
         }
     }
