@@ -14,7 +14,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use super::config::JITTER;
 use super::connection::{Connection, Got};
-use super::{FleetConfig, MAX_BACKOFF, Shared};
+use super::{FleetConfig, Shared, back_off};
 use crate::client::{password_digest, wire};
 
 /// How long a connection attempt may take.
@@ -154,9 +154,7 @@ impl Device {
     }
 
     async fn back_off(&mut self) {
-        let base = Duration::from_millis(500 << self.failures.min(5));
-        self.failures = self.failures.saturating_add(1);
-        sleep(base.min(MAX_BACKOFF).mul_f64(self.rng.random_range(0.5..1.0))).await;
+        back_off(&mut self.failures, &mut self.rng).await;
     }
 
     /// Beats until the device goes dark or the server closes.

@@ -19,6 +19,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rand::RngExt;
+use rand::rngs::SmallRng;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
@@ -38,6 +40,13 @@ const OBSERVE: Duration = Duration::from_millis(250);
 
 /// How long the lag probe sleeps between two looks at the clock.
 const PROBE: Duration = Duration::from_millis(20);
+
+/// Waits before another attempt: longer after each failure in a row, and no two devices in step.
+async fn back_off(failures: &mut u32, rng: &mut SmallRng) {
+    let base = Duration::from_millis(500 << (*failures).min(5));
+    *failures = failures.saturating_add(1);
+    sleep(base.min(MAX_BACKOFF).mul_f64(rng.random_range(0.5..1.0))).await;
+}
 
 /// Why a fleet cannot start.
 #[derive(Debug, thiserror::Error)]

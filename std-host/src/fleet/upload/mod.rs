@@ -18,7 +18,7 @@ use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
-use super::{Credentials, Shared};
+use super::{Credentials, Shared, back_off};
 use crate::client::{Client, ClientError, Flag, Timeouts};
 use pattern::Pattern;
 pub use report::{UploadReport, UploadStats};
@@ -332,8 +332,6 @@ impl Uploader {
     }
 
     async fn back_off(&mut self) {
-        let base = Duration::from_millis(500 << self.failures.min(5));
-        self.failures = self.failures.saturating_add(1);
-        sleep(base.min(super::MAX_BACKOFF).mul_f64(self.rng.random_range(0.5..1.0))).await;
+        back_off(&mut self.failures, &mut self.rng).await;
     }
 }
