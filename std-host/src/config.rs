@@ -15,6 +15,9 @@ use crate::clock::to_core;
 use crate::files::FilesConfig;
 use crate::server::Settings;
 
+/// Most descriptors that are kept for files that are being transferred.
+pub const FILE_DESCRIPTORS: usize = 1024;
+
 /// Where old clients expect the server.
 pub const DEFAULT_PORT: u16 = 9999;
 
@@ -363,7 +366,7 @@ impl Options {
             max_file_bytes: self.max_file_bytes,
             max_user_bytes: self.max_user_bytes,
             max_user_files: self.max_user_files,
-            max_open: 1024,
+            max_open: FILE_DESCRIPTORS,
             workers,
             memory: self.file_memory.unwrap_or(64 << 20),
         }))

@@ -14,7 +14,7 @@ use tracing_subscriber::filter::{LevelFilter, dynamic_filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::{fmt, util::SubscriberInitExt};
 
-use crate::config::{LogFormat, LogLevel, Options, read_file};
+use crate::config::{FILE_DESCRIPTORS, LogFormat, LogLevel, Options, read_file};
 use crate::descriptors::raise;
 use crate::files::FilesConfig;
 use crate::server::{LogHub, Running, Settings, start};
@@ -22,9 +22,6 @@ use crate::users::UserDb;
 
 /// Descriptors that are not for sessions: listeners, queues, files, the standard three.
 const RESERVED_DESCRIPTORS: usize = 64;
-
-/// Most descriptors that are kept for files that are being transferred.
-const FILE_DESCRIPTORS: usize = 1024;
 
 /// How long sessions have to take their last reply when the server stops.
 const GRACE: Duration = Duration::from_secs(3);
@@ -188,13 +185,10 @@ fn init_log(level: LogLevel, format: LogFormat, hub: &Arc<LogHub>) -> WorkerGuar
     let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
         .buffered_lines_limit(LOG_LINES)
         .finish(std::io::stderr());
-    let (lines, read) = (Arc::clone(hub), Arc::clone(hub));
+    let read = Arc::clone(hub);
     let level = LevelFilter::from_level(level);
-    let readers = fmt::layer()
-        .with_target(false)
-        .with_ansi(false)
-        .with_writer(move || Line(Arc::clone(&lines)))
-        .with_filter(
+    let readers =
+        fmt::layer().with_target(false).with_ansi(false).with_writer(Arc::clone(hub)).with_filter(
             dynamic_filter_fn(move |line, _| *line.level() <= level && read.is_read())
                 .with_max_level_hint(level),
         );
@@ -208,19 +202,6 @@ fn init_log(level: LogLevel, format: LogFormat, hub: &Arc<LogHub>) -> WorkerGuar
         LogFormat::Json => log.with(fmt::layer().json().with_writer(writer)).init(),
     }
     guard
-}
-
-/// Writes a line to those who read the log over a connection.
-struct Line(Arc<LogHub>);
-
-impl Write for Line {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        (&*self.0).write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Descriptors that this process may have, after raising the limit.

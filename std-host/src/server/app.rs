@@ -154,13 +154,10 @@ impl fmt::Display for Name {
 }
 
 impl HostApp {
-    fn log_event(&mut self, ask: &Ask<SocketAddr>, event: Event<'_, Iocp<Self>>) {
+    fn log_event(&self, ask: &Ask<SocketAddr>, event: Event<'_, Iocp<Self>>) {
         let (session, remote) = (Name(self.shard, ask.id), ask.remote);
         match event {
             Event::Opened { flag } => {
-                if matches!(flag, Flag::LogOutput | Flag::Download | Flag::RemoteStream) {
-                    self.opened = Some(flag);
-                }
                 debug!(%session, %remote, protocol = flag.name(), "opened");
             }
             Event::LoggedIn { user } => {
@@ -291,9 +288,16 @@ impl App for HostApp {
 
     #[inline]
     fn event(&mut self, ask: &Ask<SocketAddr>, event: Event<'_, Iocp<Self>>) {
-        if !matches!(event, Event::Heartbeat) {
-            self.log_event(ask, event);
+        if matches!(event, Event::Heartbeat) {
+            return;
         }
+        if let Event::Opened {
+            flag: flag @ (Flag::LogOutput | Flag::Download | Flag::RemoteStream),
+        } = event
+        {
+            self.opened = Some(flag);
+        }
+        self.log_event(ask, event);
     }
 
     fn closed(&mut self, closed: &Closed<Iocp<Self>>) {
