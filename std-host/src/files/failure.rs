@@ -34,6 +34,11 @@ impl Failure {
         Self(code, self.1)
     }
 
+    /// Under the request's own code, if there is none for what happened.
+    pub(super) fn or_code(self, code: Code) -> Self {
+        if self.0 == Code::UNKNOWN { self.code(code) } else { self }
+    }
+
     pub(super) const fn outcome(self) -> Outcome {
         Outcome::Failed(self.0, self.1)
     }

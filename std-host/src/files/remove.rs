@@ -57,9 +57,7 @@ impl Work {
                 return if home.is_dir(path) { Ok(DONE) } else { Err(EXISTS) };
             }
             Err(error) => {
-                let failure = failure(&error, path, DIRECTORY);
-                let is_own = failure.0 == Code::UNKNOWN;
-                return Err(if is_own { failure.code(Code::CREATE_DIR) } else { failure });
+                return Err(failure(&error, path, DIRECTORY).or_code(Code::CREATE_DIR));
             }
         }
         if let Some(grant) = self.hold.grant() {
@@ -164,8 +162,7 @@ fn open_itself(home: &Dir, path: &Path) -> Result<Dir, Failure> {
         Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => Err(NOT_A_DIR),
         Err(error) => match failure(&error, path, DIRECTORY) {
             Failure::NO_DIR => Err(NOT_A_DIR),
-            failure if failure.0 == Code::UNKNOWN => Err(failure.code(Code::DELETE_DIR)),
-            failure => Err(failure),
+            failure => Err(failure.or_code(Code::DELETE_DIR)),
         },
     }
 }
@@ -213,9 +210,6 @@ fn delete_file(inner: &Inner, home: &Dir, path: &Path) -> Result<Count, Failure>
             Ok(Count { bytes, files: 1 })
         }
         Ok(None) => Ok(Count::default()),
-        Err(error) => {
-            let failure = failure(&error, path, DIRECTORY);
-            Err(if failure.0 == Code::UNKNOWN { failure.code(Code::DELETE_FILE) } else { failure })
-        }
+        Err(error) => Err(failure(&error, path, DIRECTORY).or_code(Code::DELETE_FILE)),
     }
 }

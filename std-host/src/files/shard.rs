@@ -107,7 +107,7 @@ impl Store<SocketAddr, Arc<User>> for ShardFiles {
     ) -> Answer<Outcome> {
         let files = Arc::clone(&self.files);
         let session = self.session(ask);
-        // Asked again and again until it is answered.
+        // Asked again before its answer: that stays one task.
         if session.is_waiting(ask.job) {
             return Answer::Later;
         }
