@@ -280,16 +280,7 @@ fn what_a_shard_has_taken_when_it_ends_is_kept() {
 #[test]
 fn a_callback_that_panics_is_not_the_files_fault() {
     let dir = tempfile::tempdir().unwrap();
-    let config = FilesConfig {
-        root: dir.path().into(),
-        sync: false,
-        max_file_bytes: None,
-        max_user_bytes: None,
-        max_user_files: None,
-        max_open: 4096,
-        workers: NonZeroUsize::MIN,
-        memory: 0,
-    };
+    let config = FilesConfig { workers: NonZeroUsize::MIN, memory: 0, ..config(dir.path()) };
     let files = Arc::new(Files::start(&config, Arc::new(|_| panic!("told to"))).unwrap());
     let mut store = ShardFiles::new(0, Arc::clone(&files));
     let address = SocketAddr::from(([127, 0, 0, 1], 9999));

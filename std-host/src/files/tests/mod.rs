@@ -85,6 +85,20 @@ fn bytes(from: u64, len: usize) -> Vec<u8> {
     (from..from + len as u64).map(|place| (place ^ (place >> 8) ^ (place >> 16)) as u8).collect()
 }
 
+/// Files without limits.
+fn config(root: &std::path::Path) -> FilesConfig {
+    FilesConfig {
+        root: root.into(),
+        sync: false,
+        max_file_bytes: None,
+        max_user_bytes: None,
+        max_user_files: None,
+        max_open: 4096,
+        workers: NonZeroUsize::new(4).unwrap(),
+        memory: 64 << 20,
+    }
+}
+
 /// A directory, and the files in it.
 struct Bench {
     dir: TempDir,
@@ -99,16 +113,7 @@ impl Bench {
 
     fn with(change: impl FnOnce(&mut FilesConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut config = FilesConfig {
-            root: dir.path().into(),
-            sync: false,
-            max_file_bytes: None,
-            max_user_bytes: None,
-            max_user_files: None,
-            max_open: 4096,
-            workers: NonZeroUsize::new(4).unwrap(),
-            memory: 64 << 20,
-        };
+        let mut config = config(dir.path());
         change(&mut config);
         let (senders, notices): (Vec<Sender<Notice>>, _) =
             (0..8).map(|_| channel()).map(|(sender, receiver)| (sender, Some(receiver))).unzip();
@@ -363,16 +368,7 @@ fn delete<'a>(dir: &'a str, command: &'a str) -> Request<'a> {
 fn a_directory_that_cannot_be_served_is_told_with_the_way_out() {
     let dir = tempfile::tempdir().unwrap();
     let start = |root: PathBuf| {
-        let config = FilesConfig {
-            root,
-            sync: false,
-            max_file_bytes: None,
-            max_user_bytes: None,
-            max_user_files: None,
-            max_open: 4096,
-            workers: NonZeroUsize::MIN,
-            memory: 0,
-        };
+        let config = FilesConfig { workers: NonZeroUsize::MIN, memory: 0, ..config(&root) };
         Files::start(&config, Arc::new(|_| ())).map(|_| ()).map_err(|error| error.to_string())
     };
     let missing = dir.path().join("missing");

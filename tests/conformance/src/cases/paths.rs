@@ -158,6 +158,17 @@ struct Doors {
 }
 
 impl Doors {
+    /// Connections that have stored the one file of the place.
+    fn open(target: &mut dyn Target, place: &Place) -> Result<Self, Stop> {
+        let mut upload = place.uploader(target)?;
+        place.store(&mut upload, "kept", b"kept")?;
+        let stream = match target.limits().remote_stream {
+            RemoteStream::Off => None,
+            _ => Some(place.stream(target)?),
+        };
+        Ok(Self { upload, download: place.downloader(target)?, stream })
+    }
+
     /// Tries a path in a place: code 6 each time, and the connection stays.
     fn refuse(&mut self, place: &Place, at: At, path: &str) -> Outcome {
         let within = |stop: Stop| stop.within(&format!("{path:?} as {at:?}"));
@@ -208,13 +219,7 @@ fn nothing_made(client: &mut Client, place: &Place) -> Outcome {
 
 fn hostile(target: &mut dyn Target) -> Outcome {
     with_place(target, "hostile", 1, |target, place| {
-        let mut upload = place.uploader(target)?;
-        place.store(&mut upload, "kept", b"kept")?;
-        let stream = match target.limits().remote_stream {
-            RemoteStream::Off => None,
-            _ => Some(place.stream(target)?),
-        };
-        let mut doors = Doors { upload, download: place.downloader(target)?, stream };
+        let mut doors = Doors::open(target, place)?;
         doors.refuse_all(place)?;
         nothing_made(&mut doors.upload, place)
     })
@@ -242,13 +247,7 @@ fn hostile_from_device(target: &mut dyn Target) -> Outcome {
 fn too_long(target: &mut dyn Target) -> Outcome {
     let room = target.limits().max_command;
     with_place(target, "too-long", 1, |target, place| {
-        let mut upload = place.uploader(target)?;
-        place.store(&mut upload, "kept", b"kept")?;
-        let stream = match target.limits().remote_stream {
-            RemoteStream::Off => None,
-            _ => Some(place.stream(target)?),
-        };
-        let mut doors = Doors { upload, download: place.downloader(target)?, stream };
+        let mut doors = Doors::open(target, place)?;
         let tag = &place.tag;
         let name = tag.repeat(32);
         let paths = [

@@ -46,37 +46,40 @@ fn complete(
 fn after_end(target: &mut dyn Target) -> Outcome {
     with_place(target, "resume", 1, |target, place| {
         let whole = place.pattern(200_000);
-        let mut stored = 0;
-        for part in [0, 1, whole.len() / 3, whole.len() / 2] {
-            let mut client = place.uploader(target)?;
-            place.begin(&mut client, "a.bin", stored)?;
-            client.send_packet(&data(&whole[stored..stored + part]))?;
-            client.half_close()?;
-            client.expect_gone()?;
-            stored += part;
-        }
-        let mut client = place.uploader(target)?;
-        place.begin(&mut client, "a.bin", stored)?;
-        complete(target, place, &mut client, &whole, stored)
+        let parts = [0, 1, whole.len() / 3, whole.len() / 2];
+        in_parts(target, place, &whole, parts, |rest, part| data(&rest[..part]).bytes())
     })
 }
 
 fn in_mid_packet(target: &mut dyn Target) -> Outcome {
     with_place(target, "mid-packet", 1, |target, place| {
         let whole = place.pattern(200_000);
-        let mut stored = 0;
-        for part in [0, 1, 500, whole.len() / 2] {
-            let mut client = place.uploader(target)?;
-            place.begin(&mut client, "a.bin", stored)?;
-            client.send(&broken_off(&whole[stored..], part))?;
-            client.half_close()?;
-            client.expect_gone()?;
-            stored += part;
-        }
+        let parts = [0, 1, 500, whole.len() / 2];
+        in_parts(target, place, &whole, parts, broken_off)
+    })
+}
+
+/// Uploads so many bytes in each of some connections that end in order, and what is missing in a last one. `packet`
+/// gives what carries the first of the bytes that are left.
+fn in_parts<const N: usize>(
+    target: &mut dyn Target,
+    place: &Place,
+    whole: &[u8],
+    parts: [usize; N],
+    packet: impl Fn(&[u8], usize) -> Vec<u8>,
+) -> Outcome {
+    let mut stored = 0;
+    for part in parts {
         let mut client = place.uploader(target)?;
         place.begin(&mut client, "a.bin", stored)?;
-        complete(target, place, &mut client, &whole, stored)
-    })
+        client.send(&packet(&whole[stored..], part))?;
+        client.half_close()?;
+        client.expect_gone()?;
+        stored += part;
+    }
+    let mut client = place.uploader(target)?;
+    place.begin(&mut client, "a.bin", stored)?;
+    complete(target, place, &mut client, whole, stored)
 }
 
 /// The heartbeat's answer says that what came before it has been read. Dropping the connection with another answer
