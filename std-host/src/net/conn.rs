@@ -10,7 +10,7 @@ use embassy_time::Instant;
 use mio::net::TcpStream;
 use pulsegate_core::socket::End;
 
-pub use socket::TcpSocket;
+pub use socket::{TcpSocket, Turn};
 
 /// The shard's read and write buffer, each. Two pipes full of the kernel's largest loopback
 /// segment; more does not make large data faster.
@@ -71,6 +71,15 @@ impl Conn {
             acknowledged_at_look: 0,
             acknowledged_at: now,
             wrote_at: now,
+        }
+    }
+
+    /// A turn that began at `began` was held up, and ends only `now`: what it wrote may have been
+    /// written as late as that. Without this a peer would owe its answer from before it had
+    /// anything to answer.
+    pub fn restamp(&mut self, began: Instant, now: Instant) {
+        if self.wrote_at >= began {
+            self.wrote_at = now;
         }
     }
 

@@ -23,7 +23,7 @@ use super::app::HostApp;
 use super::stats::ShardStats;
 use super::{Inbox, Message, Shared};
 use crate::clock::to_std;
-use crate::net::{Conn, IoBuffers, TcpSocket, abort, bound_output, keep_alive};
+use crate::net::{Conn, IoBuffers, TcpSocket, Turn, abort, bound_output, keep_alive};
 use crate::users::User;
 
 /// Bytes that one session may handle before the others have their turn.
@@ -89,6 +89,8 @@ pub(super) struct Shard {
     /// Memory for the next such list.
     spare: Vec<SessionId>,
     now: Instant,
+    /// When this turn began.
+    began: Instant,
     /// The last turn was so long ago that bytes may have waited.
     late: bool,
     stopping_until: Option<Instant>,
@@ -122,6 +124,7 @@ impl Shard {
             ready: Vec::new(),
             spare: Vec::new(),
             now,
+            began: now,
             late: false,
             stopping_until: None,
             stats: setup.stats,
@@ -133,10 +136,13 @@ impl Shard {
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         loop {
-            let timeout = self.timeout();
+            let now = self.shared.clock.now();
+            self.own_up_to_delay(now);
+            let timeout = self.timeout(now);
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // A turn without events.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
             self.notice_time(events.iter().count());
@@ -169,8 +175,18 @@ impl Shard {
         }
     }
 
+    /// A turn that was held up (the process stopped in the middle of it, the machine paused) has
+    /// stamped everything with the time of its beginning.
+    fn own_up_to_delay(&mut self, now: Instant) {
+        if to_std(now.saturating_duration_since(self.began)) > self.shared.settings.tick {
+            for place in self.conns.iter_mut().flatten() {
+                place.conn.restamp(self.began, now);
+            }
+        }
+    }
+
     /// How long to sleep: not at all while there is work, else until the next deadline.
-    fn timeout(&self) -> Option<Duration> {
+    fn timeout(&self, now: Instant) -> Option<Duration> {
         if !self.ready.is_empty() || (self.accept_pending && self.accept_rests_until.is_none()) {
             return Some(Duration::ZERO);
         }
@@ -182,7 +198,7 @@ impl Shard {
             Some(unpublished).filter(|_| self.stats.is_behind(&self.server)),
         ];
         let next = wakes.into_iter().flatten().min()?;
-        Some(to_std(next.saturating_duration_since(self.shared.clock.now())))
+        Some(to_std(next.saturating_duration_since(now)))
     }
 
     /// Takes the time for this turn, and notices when the last one was long ago. Then the thread has
@@ -190,10 +206,16 @@ impl Shard {
     /// may have waited, and the kernel is asked when they came. A busy shard never asks.
     fn notice_time(&mut self, events: usize) {
         let now = self.shared.clock.now();
-        let stood = to_std(now.saturating_duration_since(self.now));
+        let stood = to_std(now.saturating_duration_since(self.began));
         // A full batch means that there are more, which have waited just as long.
         self.late = stood > self.shared.settings.tick || (self.late && events == EVENTS);
         self.now = now;
+        self.began = now;
+    }
+
+    /// The turn's time for one connection; `late`, where the time of arrival matters.
+    fn turn(&self, late: bool) -> Turn {
+        Turn { now: self.now, late, clock: self.shared.clock }
     }
 
     fn socket_ready(&mut self, id: SessionId, fin: bool) {
@@ -217,8 +239,9 @@ impl Shard {
     }
 
     fn drive(&mut self, id: SessionId) {
+        let turn = self.turn(self.late);
         let Some(place) = place(&mut self.conns, id) else { return };
-        let mut socket = TcpSocket::begin_turn(&mut place.conn, &mut self.io, self.now, self.late);
+        let mut socket = TcpSocket::begin_turn(&mut place.conn, &mut self.io, turn);
         let wants = self.server.drive(self.now, id, &mut socket, TURN_BUDGET);
         socket.end_turn();
         self.treat(id);
@@ -315,10 +338,11 @@ impl Shard {
     fn sweep(&mut self) {
         let mut looks = LOOKS_PER_TURN;
         while let Some(id) = self.server.due(self.now, &mut looks) {
+            let turn = self.turn(true);
             let Some(place) = place(&mut self.conns, id) else { continue };
             // Whether its bytes have been announced or not, they count.
             place.conn.wake(false);
-            let mut socket = TcpSocket::begin_turn(&mut place.conn, &mut self.io, self.now, true);
+            let mut socket = TcpSocket::begin_turn(&mut place.conn, &mut self.io, turn);
             let wants = self.server.judge(self.now, id, &mut socket, TURN_BUDGET);
             socket.end_turn();
             self.obey(id, wants);

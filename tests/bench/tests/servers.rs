@@ -61,7 +61,9 @@ fn connections_come_and_go() {
     for runs in compare::measure(&sides, &Plan { work: Work::Churn, ..PLAN }).unwrap() {
         let report = &runs[0].report;
         assert!(report.least > 0, "a lane stands still: {report}");
-        assert!(report.bytes >= report.requests * 68, "34 bytes each way at least: {report}");
+        // A lane may have moved the bytes of its first request before counting began.
+        let counted = report.requests.saturating_sub(PLAN.connections as u64);
+        assert!(report.bytes >= counted * 68, "34 bytes each way at least: {report}");
     }
 }
 

@@ -81,6 +81,8 @@ impl Shard {
 
     /// Takes a connection in whose place is counted already.
     fn take_in(&mut self, stream: TcpStream, remote: SocketAddr) {
+        // However long the turn has been held up: a newcomer has its whole flag timeout.
+        self.now = self.shared.clock.now();
         // On a connection that is gone already the address is unknown; reading it would say so.
         let refused = match stream.local_addr() {
             Ok(local) => match self.server.accept(self.now, local, remote) {
