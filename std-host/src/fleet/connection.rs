@@ -58,6 +58,9 @@ pub(super) struct Connection {
     stream: TcpStream,
     pub(super) local: SocketAddr,
     pub(super) proof: Proof,
+    /// The longest pause between two writes of which no answer has shown that the server bore it,
+    /// and when it ended.
+    pause: Option<(Instant, Duration)>,
     /// Whether the server ever answered.
     pub(super) answered: bool,
     logged_in: bool,
@@ -92,6 +95,7 @@ impl Connection {
             stream,
             local,
             proof: Proof { sent: now, seen: now },
+            pause: None,
             answered: false,
             logged_in: false,
             live: true,
@@ -197,8 +201,20 @@ impl Connection {
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let sent = Instant::now();
         timeout(WRITE_TIMEOUT, self.stream.write_all(bytes)).await??;
-        self.proof = Proof { sent, seen: Instant::now() };
+        let now = Instant::now();
+        let pause = now - self.proof.sent;
+        if self.pause.is_none_or(|(_, longest)| pause > longest) {
+            self.pause = Some((now, pause));
+        }
+        self.proof = Proof { sent, seen: now };
         Ok(())
+    }
+
+    /// How long the device may have been silent when the server closed. What was written last may
+    /// have come after the close.
+    pub(super) fn silence(&self) -> Duration {
+        let pause = self.pause.map_or(Duration::ZERO, |(_, pause)| pause);
+        self.proof.sent.elapsed().max(pause)
     }
 
     /// Waits until there is something to read.
@@ -268,6 +284,7 @@ impl Connection {
             return self.stats.bad_replies.up();
         }
         self.answered = true;
+        self.pause.take_if(|(end, _)| *end <= since);
         self.stats.round_trip(now.saturating_duration_since(since));
         match (owed, reply.code) {
             (Owed::Login, 0) => {
@@ -279,6 +296,43 @@ impl Connection {
             (Owed::Login, _) => self.stats.logins_refused.up(),
             (Owed::Beat, 0) => self.stats.beats_answered.up(),
             (Owed::Beat, _) => self.stats.bad_replies.up(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A device that is held up for too long is closed rightly, even if it sends before it learns.
+    #[tokio::test]
+    async fn what_is_sent_after_a_pause_does_not_undo_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let beat = b"\x1d\0\0\0\x19\0\0\0[Request]\r\nCommand=Active";
+        let reply = b"\x26\0\0\0\x22\0\0\0[Response]\r\nCommand=Active\r\nCode=0";
+        let beats: Arc<[u8]> = beat.repeat(2).into();
+        let mut device = Connection::new(stream, beats, Arc::new(FleetStats::new())).unwrap();
+        let pause = Duration::from_millis(200);
+        for is_answered in [false, true] {
+            tokio::time::sleep(pause).await;
+            device.pieces.push_back(Piece { at: Instant::now(), from: 0, to: beat.len() });
+            device.send_due().await.unwrap();
+            assert!(device.silence() >= pause);
+            server.read_exact(&mut [0; 33]).await.unwrap();
+            if is_answered {
+                // The first reply says that the first pause was borne, not the second one.
+                for is_borne in [false, true] {
+                    server.write_all(reply).await.unwrap();
+                    device.readable().await.unwrap();
+                    assert_eq!(device.read(), Got::Bytes);
+                    assert_eq!(device.pause.is_none(), is_borne);
+                }
+            }
         }
     }
 }

@@ -147,7 +147,7 @@ impl Device {
         if connection.answered {
             self.failures = 0;
             let idle = config.idle_timeout;
-            stats.closed_live(self.index, connection.local, connection.proof, idle);
+            stats.closed_live(self.index, connection.local, connection.silence(), idle);
         } else {
             stats.turned_away.up();
         }

@@ -229,15 +229,14 @@ impl FleetStats {
         }
     }
 
-    /// A live connection was closed by the server.
+    /// A live connection was closed by the server, after the device had been silent for this long.
     pub(super) fn closed_live(
         &self,
         device: usize,
         local: SocketAddr,
-        proof: Proof,
+        silence: Duration,
         idle: Duration,
     ) {
-        let silence = proof.sent.elapsed();
         if silence >= idle {
             self.starved.up();
             return;
