@@ -20,6 +20,7 @@
 pub mod cases;
 mod client;
 mod failure;
+pub mod pace;
 mod packet;
 mod runner;
 mod target;

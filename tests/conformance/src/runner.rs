@@ -6,7 +6,15 @@ use std::time::{Duration, Instant};
 
 use crate::cases::{Case, cases};
 use crate::failure::{Failure, Stop};
+use crate::pace::Pace;
 use crate::target::Target;
+
+/// A case that fails after a hold-up as long as this is run again: several wait for half a second, and a client that
+/// is late in it may be closed rightly.
+const HELD_UP: Duration = Duration::from_millis(50);
+
+/// How often a case is run that fails while the machine holds it up.
+const ATTEMPTS: usize = 5;
 
 /// Which cases to run, and how many at once.
 #[derive(Clone, Debug)]
@@ -119,7 +127,8 @@ pub fn run(
     report
 }
 
-/// Runs the selected cases several at once, then those that need the server for themselves one after the other.
+/// Runs the selected cases several at once, then those that need the server for themselves one after the other, in real
+/// time: one that fails while the machine holds this process up is run again, and that is said.
 pub fn run_parallel(
     factory: impl Fn() -> Result<Box<dyn Target>, String> + Sync,
     options: &Options,
@@ -128,6 +137,7 @@ pub fn run_parallel(
     let shared = options.selected(false);
     let next = AtomicUsize::new(0);
     let (done, results) = mpsc::channel();
+    let pace = Pace::watch();
     std::thread::scope(|scope| {
         for _ in 0..options.jobs.clamp(1, shared.len().max(1)) {
             let done = done.clone();
@@ -135,7 +145,7 @@ pub fn run_parallel(
                 let done = done;
                 while let Some(case) = shared.get(next.fetch_add(1, Ordering::Relaxed)) {
                     // The receiver outlives this scope.
-                    let _ = done.send(run_case(case, factory()));
+                    let _ = done.send(run_paced(case, &factory, &pace));
                 }
             });
         }
@@ -146,10 +156,33 @@ pub fn run_parallel(
         }
     });
     for case in options.selected(true) {
-        report.add(run_case(case, factory()));
+        report.add(run_paced(case, &factory, &pace));
     }
     report.summary();
     report
+}
+
+fn run_paced(
+    case: &'static Case,
+    factory: impl Fn() -> Result<Box<dyn Target>, String>,
+    pace: &Pace,
+) -> CaseReport {
+    let mut attempt = 1;
+    loop {
+        let began = Instant::now();
+        let report = run_case(case, factory());
+        let Verdict::Failed(failure) = &report.verdict else { return report };
+        let held = pace.held_up_since(began);
+        if held < HELD_UP || attempt == ATTEMPTS {
+            return report;
+        }
+        println!(
+            "again {}: failed while all was held up for {} ms\n{failure}",
+            case.name,
+            held.as_millis()
+        );
+        attempt += 1;
+    }
 }
 
 fn run_case(case: &'static Case, target: Result<Box<dyn Target>, String>) -> CaseReport {
