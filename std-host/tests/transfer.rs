@@ -20,6 +20,9 @@ fn content(len: usize) -> Vec<u8> {
     (0..len as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
+/// What a machine that runs tests may take for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 fn local(dir: &TempDir, name: &str, content: &[u8]) -> PathBuf {
     let path = dir.path().join(name);
     std::fs::write(&path, content).unwrap();
@@ -29,8 +32,9 @@ fn local(dir: &TempDir, name: &str, content: &[u8]) -> PathBuf {
 fn options(server: &FileServer) -> Options {
     let mut options = Options::new(&server.addr.to_string(), "device", "secret");
     options.retry = Retry { failures: Some(3), pause: Duration::from_millis(2) };
-    options.timeouts.stall = Duration::from_millis(400);
-    options.timeouts.request = Duration::from_secs(5);
+    // Only a server that stands still is to be taken for one.
+    options.timeouts.stall = PATIENCE;
+    options.timeouts.request = PATIENCE;
     options
 }
 

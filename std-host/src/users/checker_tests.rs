@@ -189,13 +189,15 @@ fn a_delay_is_not_shortened_by_the_same_login_elsewhere() {
 fn the_delayed_run_when_due_and_in_order() {
     let mut bench = Bench::new(1);
     let begun = Instant::now();
-    bench.submit(3, Duration::from_millis(40));
-    bench.submit(2, Duration::from_millis(20));
+    // Far enough apart for a machine that is held up between the two.
+    let delays = [Duration::from_millis(20), Duration::from_millis(400)];
+    bench.submit(3, delays[1]);
+    bench.submit(2, delays[0]);
     bench.submit(4, LONG * 100);
-    for mark in [2, 3] {
+    for (mark, delay) in [2, 3].into_iter().zip(delays) {
         assert_eq!(bench.start(), mark);
         // Never early; how late is for the system to say.
-        assert!(begun.elapsed() >= Duration::from_millis(u64::from(mark - 1) * 20));
+        assert!(begun.elapsed() >= delay);
         bench.end(mark);
         assert_eq!(bench.answer(), mark);
     }

@@ -6,12 +6,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use pulsegate_bench::compare::{self, Plan, Side};
+use pulsegate_bench::compare::{self, Plan, Run, Side};
 use pulsegate_bench::dialect::{Dialect, Exchange, FLAG_CONTROL, Speaks};
 use pulsegate_bench::host::Cores;
 use pulsegate_bench::loadgen::Work;
 use pulsegate_bench::server::Server;
 use pulsegate_bench::{idle, lateness, loadgen, shards, soak};
+use pulsegate_conformance::pace::undisturbed;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pulsegate-bench");
 const CORES: Cores = Cores { server: 0, load: 0 };
@@ -24,6 +25,13 @@ const PLAN: Plan = Plan {
     cores: CORES,
 };
 
+/// A load of 0.2 s in which everybody can be served, and devices that beat in time.
+const HELD_UP: Duration = Duration::from_millis(50);
+
+fn measure(sides: &[Side], plan: &Plan) -> Vec<Vec<Run>> {
+    undisturbed(HELD_UP, || compare::measure(sides, plan)).unwrap()
+}
+
 fn side(arguments: &str, speaks: Speaks) -> Side {
     Side { name: arguments.to_owned(), command: format!("{PROGRAM} {arguments}"), speaks }
 }
@@ -33,7 +41,7 @@ fn shapes_answer_heartbeats() {
     let names =
         ["shape-task", "shape-task --shared-buffer", "shape-shard-asyncfd", "shape-shard-mio"];
     let sides = names.map(|name| side(name, Speaks::Protocol));
-    for (side, runs) in sides.iter().zip(compare::measure(&sides, &PLAN).unwrap()) {
+    for (side, runs) in sides.iter().zip(measure(&sides, &PLAN)) {
         assert!(runs[0].report.requests > 0, "{}", side.name);
         assert!(runs[0].report.least > 0, "{}", side.name);
     }
@@ -49,7 +57,7 @@ fn echoes_return_packets_larger_than_any_buffer() {
 #[test]
 fn a_comparison_names_both_sides() {
     let sides = [side("shape-shard-mio", Speaks::Protocol), side("echo-epoll", Speaks::Echo)];
-    let runs = compare::measure(&sides, &PLAN).unwrap();
+    let runs = measure(&sides, &PLAN);
     let text = compare::describe(&sides, &runs);
     assert!(text.contains("server CPU/request") && text.contains("p99"), "{text}");
     assert!(text.contains("shape-shard-mio") && text.contains("echo-epoll"), "{text}");
@@ -58,7 +66,7 @@ fn a_comparison_names_both_sides() {
 #[test]
 fn connections_come_and_go() {
     let sides = [side("shape-shard-mio", Speaks::Protocol), side("echo-epoll", Speaks::Echo)];
-    for runs in compare::measure(&sides, &Plan { work: Work::Churn, ..PLAN }).unwrap() {
+    for runs in measure(&sides, &Plan { work: Work::Churn, ..PLAN }) {
         let report = &runs[0].report;
         assert!(report.least > 0, "a lane stands still: {report}");
         // A lane may have moved the bytes of its first request before counting began.
@@ -132,7 +140,7 @@ fn shards_are_compared_with_one() {
         cores: CORES,
     };
     let program = Path::new(PROGRAM);
-    let pairs = shards::measure(program, &command, &plan).unwrap();
+    let pairs = undisturbed(HELD_UP, || shards::measure(program, &command, &plan)).unwrap();
     assert!(pairs.iter().all(|(one, all)| one.rate > 0.0 && all.rate > 0.0), "{pairs:?}");
     assert!(shards::measure(program, "self shape-shard-mio", &plan).is_err());
 }
@@ -148,8 +156,9 @@ fn idle_sessions_are_counted() {
 fn shapes_close_silent_sessions_and_no_others() {
     for shape in ["shape-task", "shape-shard-asyncfd", "shape-shard-mio"] {
         let command = format!("{PROGRAM} {shape} --idle-timeout 0.4");
-        let server = Server::start(&command, &[0], &[0]).unwrap();
-        let silence = silence_until_closed(&server).unwrap();
+        let silence =
+            undisturbed(HELD_UP, || silence_until_closed(&Server::start(&command, &[0], &[0])?));
+        let silence = silence.unwrap();
         // The server's stamp is a little older than this side's.
         assert!(silence > Duration::from_millis(380), "{shape}: {silence:?}");
     }
