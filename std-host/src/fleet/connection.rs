@@ -33,6 +33,15 @@ enum Owed {
     Beat,
 }
 
+/// A reply that the server owes.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    reply: Owed,
+    since: Instant,
+    /// The longest pause before the request: the reply shows that the server bore it.
+    pause: Duration,
+}
+
 /// Part of two heartbeats in a row, to be sent at a time of its own.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
@@ -58,14 +67,13 @@ pub(super) struct Connection {
     stream: TcpStream,
     pub(super) local: SocketAddr,
     pub(super) proof: Proof,
-    /// The longest pause between two writes of which no answer has shown that the server bore it,
-    /// and when it ended.
-    pause: Option<(Instant, Duration)>,
+    /// The longest pause before a write since a reply was last made due.
+    pause: Duration,
     /// Whether the server ever answered.
     pub(super) answered: bool,
     logged_in: bool,
     live: bool,
-    owed: VecDeque<(Owed, Instant)>,
+    owed: VecDeque<Due>,
     /// A reply of which only a part has come; no memory as long as replies come whole.
     part: Vec<u8>,
     pieces: VecDeque<Piece>,
@@ -95,7 +103,7 @@ impl Connection {
             stream,
             local,
             proof: Proof { sent: now, seen: now },
-            pause: None,
+            pause: Duration::ZERO,
             answered: false,
             logged_in: false,
             live: true,
@@ -138,11 +146,11 @@ impl Connection {
         self.write(&first).await?;
         let now = Instant::now();
         if has_login {
-            self.owed.push_back((Owed::Login, now));
+            self.owe(Owed::Login, now);
         }
         if with_beat {
             self.stats.beats_sent.up();
-            self.owed.push_back((Owed::Beat, now));
+            self.owe(Owed::Beat, now);
         }
         Ok(())
     }
@@ -185,7 +193,7 @@ impl Connection {
             let beat = self.beat_len();
             for _ in piece.from / beat..piece.to / beat {
                 self.stats.beats_sent.up();
-                self.owed.push_back((Owed::Beat, now));
+                self.owe(Owed::Beat, now);
             }
         }
         Ok(())
@@ -202,19 +210,21 @@ impl Connection {
         let sent = Instant::now();
         timeout(WRITE_TIMEOUT, self.stream.write_all(bytes)).await??;
         let now = Instant::now();
-        let pause = now - self.proof.sent;
-        if self.pause.is_none_or(|(_, longest)| pause > longest) {
-            self.pause = Some((now, pause));
-        }
+        self.pause = self.pause.max(now - self.proof.sent);
         self.proof = Proof { sent, seen: now };
         Ok(())
     }
 
-    /// How long the device may have been silent when the server closed. What was written last may
-    /// have come after the close.
+    /// How long the device may have been silent when the server closed. What has not been answered
+    /// may have come after the close.
     pub(super) fn silence(&self) -> Duration {
-        let pause = self.pause.map_or(Duration::ZERO, |(_, pause)| pause);
-        self.proof.sent.elapsed().max(pause)
+        let pauses = self.owed.iter().map(|due| due.pause);
+        pauses.fold(self.proof.sent.elapsed().max(self.pause), Duration::max)
+    }
+
+    fn owe(&mut self, reply: Owed, since: Instant) {
+        let pause = std::mem::take(&mut self.pause);
+        self.owed.push_back(Due { reply, since, pause });
     }
 
     /// Waits until there is something to read.
@@ -273,7 +283,7 @@ impl Connection {
     fn take_reply(&mut self, packet: &[u8], now: Instant) {
         let owed = self.owed.pop_front();
         let reply = Reply::parse(packet, LIMITS);
-        let (Some((owed, since)), Ok(reply)) = (owed, reply) else {
+        let (Some(Due { reply: owed, since, .. }), Ok(reply)) = (owed, reply) else {
             return self.stats.bad_replies.up();
         };
         let command = match owed {
@@ -284,7 +294,6 @@ impl Connection {
             return self.stats.bad_replies.up();
         }
         self.answered = true;
-        self.pause.take_if(|(end, _)| *end <= since);
         self.stats.round_trip(now.saturating_duration_since(since));
         match (owed, reply.code) {
             (Owed::Login, 0) => {
@@ -318,21 +327,20 @@ mod tests {
         let beats: Arc<[u8]> = beat.repeat(2).into();
         let mut device = Connection::new(stream, beats, Arc::new(FleetStats::new())).unwrap();
         let pause = Duration::from_millis(200);
-        for is_answered in [false, true] {
+        for _ in 0..2 {
             tokio::time::sleep(pause).await;
             device.pieces.push_back(Piece { at: Instant::now(), from: 0, to: beat.len() });
             device.send_due().await.unwrap();
             assert!(device.silence() >= pause);
             server.read_exact(&mut [0; 33]).await.unwrap();
-            if is_answered {
-                // The first reply says that the first pause was borne, not the second one.
-                for is_borne in [false, true] {
-                    server.write_all(reply).await.unwrap();
-                    device.readable().await.unwrap();
-                    assert_eq!(device.read(), Got::Bytes);
-                    assert_eq!(device.pause.is_none(), is_borne);
-                }
-            }
+        }
+        // The first reply says that the first pause was borne, not that the second one was.
+        for unanswered in [1, 0] {
+            server.write_all(reply).await.unwrap();
+            device.readable().await.unwrap();
+            assert_eq!(device.read(), Got::Bytes);
+            assert_eq!(device.owed.iter().filter(|due| due.pause >= pause).count(), unanswered);
+            assert!(device.pause.is_zero());
         }
     }
 }
