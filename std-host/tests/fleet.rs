@@ -14,8 +14,8 @@ use tokio::runtime::Runtime;
 
 const IDLE: Duration = Duration::from_millis(600);
 
-/// What the fleet's allowance has room for, and a device that should beat every 200 ms.
-const HELD_UP: Duration = Duration::from_millis(100);
+/// What the fleet's allowance has room for, and a device that is to beat every 200 ms.
+const HELD_UP: Duration = Duration::from_millis(250);
 
 /// A short life in which most devices lose their signal.
 fn config(server: &FakeServer) -> FleetConfig {

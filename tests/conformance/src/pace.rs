@@ -16,7 +16,7 @@ const STEP: Duration = Duration::from_millis(5);
 const LEAST: Duration = Duration::from_millis(10);
 
 /// Runs before it is given up to find one without a hold-up.
-const RUNS: usize = 10;
+const RUNS: usize = 20;
 
 /// Watches how this process is let run, from its creation to its end.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Drop for Pace {
 /// The outcome of the first run during which nothing was held up for longer than `most`.
 ///
 /// # Panics
-/// When there is none in ten runs: this machine cannot tell.
+/// When there is none in twenty runs: this machine cannot tell.
 pub fn undisturbed<T>(most: Duration, run: impl FnMut() -> T) -> T {
     first_undisturbed(&Pace::watch(), most, run)
 }
