@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
+use super::shares::{Share, Shares};
+
 /// What a buffer holds while there is memory.
 pub(super) const LARGE: usize = 64 * 1024;
 
@@ -31,8 +33,8 @@ pub(super) struct Buffers {
     limit: usize,
     /// Bytes of all buffers that are in use, by capacity.
     used: AtomicUsize,
-    /// Bytes of the lists that are in use; part of `used`.
-    lists: AtomicUsize,
+    /// For lists, half of the memory; what they use is part of `used`.
+    lists: Arc<Shares>,
     free: Mutex<Vec<Vec<u8>>>,
 }
 
@@ -42,14 +44,15 @@ pub(super) struct Buffer {
     bytes: Vec<u8>,
     /// What it counts for.
     size: usize,
-    is_list: bool,
+    /// Of the memory for lists.
+    list: Option<Share>,
     home: Arc<Buffers>,
 }
 
 impl Buffers {
     pub(super) fn new(limit: usize) -> Arc<Self> {
         let free = Mutex::new(Vec::new());
-        Arc::new(Self { limit, used: AtomicUsize::new(0), lists: AtomicUsize::new(0), free })
+        Arc::new(Self { limit, used: AtomicUsize::new(0), lists: Shares::new(limit / 2), free })
     }
 
     /// Bytes in use.
@@ -67,33 +70,27 @@ impl Buffers {
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         let kept = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let bytes = kept.unwrap_or_else(|| Vec::with_capacity(LARGE));
-        Some(Buffer { bytes, size: LARGE, is_list: false, home: Arc::clone(self) })
+        Some(Buffer { bytes, size: LARGE, list: None, home: Arc::clone(self) })
     }
 
     /// A small buffer, whatever is in use: for sessions that have no other, so that their number bounds it.
     pub(super) fn small(self: &Arc<Self>) -> Buffer {
         self.used.fetch_add(SMALL, Ordering::Relaxed);
         let bytes = Vec::with_capacity(SMALL);
-        Buffer { bytes, size: SMALL, is_list: false, home: Arc::clone(self) }
+        Buffer { bytes, size: SMALL, list: None, home: Arc::clone(self) }
     }
 
-    /// How long a further list may be, as far as can be said before it has been made.
-    pub(super) fn room_for_lists(&self) -> usize {
-        match self.lists.load(Ordering::Relaxed) {
-            0 => usize::MAX,
-            lists => (self.limit / 2).saturating_sub(lists),
-        }
+    /// How long a further list of this user may be, as far as can be said before it has been made.
+    pub(super) fn room_for_lists(&self, owner: &str) -> usize {
+        if self.lists.used() == 0 { usize::MAX } else { self.lists.room(owner) }
     }
 
-    /// Takes in the text of a list; one is always possible, more only within half of the memory.
-    pub(super) fn list(self: &Arc<Self>, text: Vec<u8>) -> Option<Buffer> {
+    /// Takes in the text of a user's list; one is always possible, more only within half of the memory.
+    pub(super) fn list(self: &Arc<Self>, owner: &str, text: Vec<u8>) -> Option<Buffer> {
         let size = text.capacity();
-        let more = |lists: usize| {
-            lists.checked_add(size).filter(|more| lists == 0 || *more <= self.limit / 2)
-        };
-        self.lists.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        let list = Some(self.lists.take_alone(owner, size)?);
         self.used.fetch_add(size, Ordering::Relaxed);
-        Some(Buffer { bytes: text, size, is_list: true, home: Arc::clone(self) })
+        Some(Buffer { bytes: text, size, list, home: Arc::clone(self) })
     }
 }
 
@@ -136,9 +133,7 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         self.home.used.fetch_sub(self.size, Ordering::Relaxed);
-        if self.is_list {
-            self.home.lists.fetch_sub(self.size, Ordering::Relaxed);
-        } else if self.size == LARGE {
+        if self.list.is_none() && self.size == LARGE {
             let mut free = self.home.free.lock().unwrap_or_else(PoisonError::into_inner);
             if free.len() < KEPT {
                 let mut bytes = std::mem::take(&mut self.bytes);

@@ -29,6 +29,9 @@ impl Failure {
     pub(super) const USER_BYTES: Self = Self(Code::UNKNOWN, "over the user's limit of bytes");
     pub(super) const USER_FILES: Self = Self(Code::UNKNOWN, "over the user's limit of files");
 
+    pub(super) const TOO_MANY_FILES: Self =
+        Self(Code::UNKNOWN, "too many files are open on the server, try again later");
+
     /// The same text under another code.
     pub(super) const fn code(self, code: Code) -> Self {
         Self(code, self.1)

@@ -10,6 +10,7 @@ use pulsegate_core::path::Path as WirePath;
 use pulsegate_core::store::{Outcome, write_row};
 
 use super::failure::{DIRECTORY, Failure, failure};
+use super::shares::owner;
 use super::work::{Cx, Flow, Work};
 use crate::users::User;
 
@@ -38,7 +39,7 @@ impl Work {
         if !self.hold.may_walk(cx, user) {
             return Ok(Flow::Wait);
         }
-        let most = MAX_TEXT.min(cx.inner.buffers.room_for_lists());
+        let most = MAX_TEXT.min(cx.inner.buffers.room_for_lists(owner(user)));
         if most == 0 {
             return Err(TOO_MANY);
         }
@@ -55,7 +56,7 @@ impl Work {
         // The text has been cut to a packet's size.
         let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
         if len > 0 {
-            let Some(list) = cx.inner.buffers.list(text) else {
+            let Some(list) = cx.inner.buffers.list(owner(user), text) else {
                 return Err(TOO_MANY);
             };
             cx.transfer.deliver(&cx.inner.notifier, Some(list), false);

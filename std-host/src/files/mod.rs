@@ -33,13 +33,13 @@
 mod buffers;
 mod failure;
 mod list;
-mod places;
 mod pool;
 mod reading;
 mod registry;
 mod remove;
 mod root;
 mod shard;
+mod shares;
 mod slow;
 mod stream;
 mod task;
@@ -65,10 +65,10 @@ use pulsegate_core::table::SessionId;
 
 use buffers::Buffers;
 use failure::{Failure, READING, failure};
-use places::Places;
 use pool::Pool;
 use registry::{Key, Reader, Registry};
 use root::Root;
+use shares::Shares;
 use usage::{Count, Usages};
 
 pub use root::StartError;
@@ -136,7 +136,8 @@ struct Inner {
     pool: Arc<Pool>,
     registry: Arc<Registry>,
     usages: Usages,
-    places: Places,
+    /// For open files: the other descriptors were promised to sessions.
+    places: Arc<Shares>,
     notifier: Notifier,
     uploads: AtomicU64,
     #[cfg(test)]
@@ -174,7 +175,7 @@ impl Files {
             buffers: Buffers::new(config.memory),
             registry: Registry::new(Arc::clone(&pool)),
             usages: Usages::new(counts, Arc::clone(&pool)),
-            places: Places::new(config.max_open),
+            places: Shares::new(config.max_open),
             pool,
             notifier: Notifier(notify),
             uploads: AtomicU64::new(0),

@@ -27,7 +27,7 @@ impl Work {
         user: Option<&Arc<User>>,
     ) -> Result<Flow, Failure> {
         self.begin_file(cx);
-        self.take_place(cx)?;
+        self.take_place(cx, user)?;
         let home = cx.inner.root.home(user.map(AsRef::as_ref))?;
         let (file, size) = open_to_read(&home, path)?;
         let Some(left) = size.checked_sub(offset) else {

@@ -44,7 +44,7 @@ impl Work {
         user: Option<&Arc<User>>,
     ) -> Result<Flow, Failure> {
         self.begin_file(cx);
-        self.take_place(cx)?;
+        self.take_place(cx, user)?;
         let user = user.map(AsRef::as_ref);
         let (file, claim, reader, touches) = if write {
             let touches = cx.inner.usages.touches(user, path);

@@ -50,7 +50,7 @@ impl Work {
         }
         let touches = cx.inner.usages.touches(user.map(AsRef::as_ref), path);
         // Without one there may be an upload to be taken over, which gives its own up.
-        let has_place = self.take_place(cx);
+        let has_place = self.take_place(cx, user);
         for _ in 0..ATTEMPTS {
             let home = cx.inner.root.home(user.map(AsRef::as_ref))?;
             let Some(file) =
@@ -64,7 +64,7 @@ impl Work {
                 Claimed::Superseded => return Err(superseded(cx)),
                 Claimed::InUse => return Err(Failure::IN_USE),
             };
-            self.take_place(cx)?;
+            self.take_place(cx, user)?;
             lock(&file, path)?;
             // Only now does nobody else write it or delete it.
             let metadata = file.metadata().map_err(|error| failure(&error, path, WRITING))?;

@@ -10,9 +10,9 @@ use super::Inner;
 use super::buffers::Buffer;
 use super::failure::Failure;
 use super::list::Kind;
-use super::places::Place;
 use super::reading::{Body, exists};
 use super::registry::Reader;
+use super::shares::{Share, owner};
 use super::slow::{self, Permit};
 use super::stream::Stream;
 use super::task::Task;
@@ -35,7 +35,7 @@ pub(super) struct Work {
     pub(super) batch: VecDeque<Buffer>,
     /// Among the files that may be open at a time. Given back before the file is closed: whoever waits for the file needs
     /// one.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<Share>,
     pub(super) open: Open,
     /// What is being read for the peer.
     pub(super) body: Option<Body>,
@@ -233,9 +233,14 @@ impl Work {
     }
 
     /// Makes it one of the files that may be open, unless it is.
-    pub(super) fn take_place(&mut self, cx: Cx<'_>) -> Result<(), Failure> {
+    pub(super) fn take_place(
+        &mut self,
+        cx: Cx<'_>,
+        user: Option<&Arc<User>>,
+    ) -> Result<(), Failure> {
         if self.place.is_none() {
-            self.place = Some(cx.inner.places.take()?);
+            let place = cx.inner.places.take(owner(user), 1);
+            self.place = Some(place.ok_or(Failure::TOO_MANY_FILES)?);
         }
         Ok(())
     }
@@ -300,8 +305,7 @@ impl Hold {
 
     /// The same for trees.
     pub(super) fn may_walk(&mut self, cx: Cx<'_>, user: Option<&Arc<User>>) -> bool {
-        // Strangers, where such are let in, are one user.
-        self.may_be_slow(cx, slow::Kind::Tree, user.map_or("", |user| &user.name))
+        self.may_be_slow(cx, slow::Kind::Tree, owner(user))
     }
 
     /// Takes a count and says what it is; one that does not please is made anew, if it is old. `None`: wait.

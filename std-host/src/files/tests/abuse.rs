@@ -162,6 +162,38 @@ fn no_more_files_are_open_than_may_be() {
     bench.is_clean_after(from_mut(&mut shard), 6);
 }
 
+/// However many sessions one user has, the others get at their files and lists.
+#[test]
+fn one_user_does_not_take_all_there_is() {
+    let mut bench = Bench::with(|config| {
+        config.max_open = 64;
+        config.memory = 20_000;
+    });
+    let mut shard = bench.shard();
+    let (greedy, other) = (device("greedy"), device("other"));
+    let refused = |outcome| matches!(outcome, Outcome::Failed(Code::UNKNOWN, text) if text.starts_with("too many"));
+    let opened = (0..64)
+        .take_while(|n| !refused(shard.request(id(*n), &greedy, upload(&n.to_string()))))
+        .count();
+    assert_eq!(opened, 56, "all but an eighth");
+    assert_eq!(shard.request(id(100), &other, upload("a")), Outcome::Value(0));
+    (0..64).for_each(|session| shard.release(id(session)));
+
+    let lister = device("lister");
+    for user in ["lister", "other"] {
+        (0..10).for_each(|number| bench.put(&format!("{user}/{number:0>66}"), ""));
+    }
+    let list = Request::Files { dir: Path::ROOT };
+    let listed = (200..264)
+        .take_while(|session| !refused(shard.request(id(*session), &lister, list)))
+        .count();
+    let one = bench.files.memory() / listed;
+    let most = 10_000 - 10_000 / 8;
+    assert!((most - one + 1..=most).contains(&(one * listed)), "{listed} lists of {one}");
+    assert!(matches!(shard.request(id(101), &other, list), Outcome::List(_)));
+    bench.is_clean_after(from_mut(&mut shard), 300);
+}
+
 /// With no descriptor left for another file, a device still goes on with the one that its dead connection has open.
 #[test]
 fn an_upload_is_taken_over_when_no_more_files_may_be_open() {
