@@ -128,13 +128,13 @@ fn the_demo_user_exists_on_loopback_only() {
 
 #[test]
 fn more_sessions_than_descriptors_are_warned_of() {
-    let server = Server::start_limited(200, &["--max-sessions", "1000"]);
+    let server = Server::start_limited("-n 200", &["--max-sessions", "1000"]);
     let told = server.wait_for_log("descriptor limit", 1);
     for part in ["WARN", "136 sessions", "ulimit -n", "max_sessions=1000", "descriptors=200"] {
         assert!(told[0].contains(part), "{part} in {told:?}");
     }
     server.stop();
-    let server = Server::start_limited(200, &["--max-sessions", "136"]);
+    let server = Server::start_limited("-n 200", &["--max-sessions", "136"]);
     let log = server.stop();
     assert!(!log.iter().any(|line| line.contains("descriptor limit")), "{log:#?}");
 }

@@ -158,6 +158,23 @@ fn a_limit_is_told_at_the_end_and_the_session_stays() {
     assert_eq!(device.ask("Eof", &[]).code, 10);
 }
 
+/// The system would kill a process that writes beyond the limit and does not expect it.
+#[test]
+fn a_limit_of_the_system_on_file_sizes_ends_nothing() {
+    let (root, picture) = (TempDir::new().unwrap(), picture(150_000));
+    let dir = root.path().to_str().unwrap();
+    // In blocks of 512 bytes.
+    let server = Server::start_limited("-f 200", &["--files", dir, "--shards", "1"]);
+    let mut device = open(server.address, UPLOAD);
+    begin(&mut device, "p.jpg");
+    device.stream.write_all(&data(&picture)).unwrap();
+    let answer = eof(&mut device, picture.len());
+    assert_eq!((answer.code, answer.message.contains("too long")), (4, true), "{answer:?}");
+    device.beat();
+    assert_eq!(fs::read(root.path().join("p.jpg")).unwrap(), picture[..102_400]);
+    server.stop();
+}
+
 #[test]
 fn a_device_sees_its_own_directory() {
     let (root, home) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -271,13 +288,14 @@ fn a_full_disk_is_told_and_the_upload_resumes_when_there_is_room() {
     server.stop();
 }
 
-/// A quarter of what is left of the descriptors is the files', the others are the sessions'.
+/// A quarter of the descriptors beyond 64 is the files', the others are the sessions'; of these ten, one is left for a
+/// second user.
 #[test]
 fn files_leave_the_sessions_their_descriptors() {
     let files = tempfile::tempdir().unwrap();
     let dir = files.path().to_str().unwrap();
-    let server = Server::start_limited(104, &["--files", dir, "--shards", "1"]);
-    let mut devices: Vec<Device> = (0..11).map(|_| open(server.address, UPLOAD)).collect();
+    let server = Server::start_limited("-n 104", &["--files", dir, "--shards", "1"]);
+    let mut devices: Vec<Device> = (0..10).map(|_| open(server.address, UPLOAD)).collect();
     let (last, others) = devices.split_last_mut().unwrap();
     for (number, device) in others.iter_mut().enumerate() {
         assert_eq!(begin(device, &number.to_string()), 0);

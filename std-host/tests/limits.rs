@@ -12,7 +12,8 @@ use command::{PATIENCE, Server, field};
 #[test]
 fn the_listener_survives_the_end_of_descriptors() {
     for shards in ["1", "2"] {
-        let server = Server::start_limited(80, &["--max-sessions", "1000", "--shards", shards]);
+        let server =
+            Server::start_limited("-n 80", &["--max-sessions", "1000", "--shards", shards]);
         let mut served = Vec::new();
         let mut waiting = loop {
             let mut device = Device::connect(server.address);

@@ -82,8 +82,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         times: Histogram::new_with_max(120_000_000, 3)?,
     };
     tokio::select! {
-        done = ping(&args, &mut summary) => done?,
+        // First, so that Ctrl-C is caught from the beginning.
+        biased;
         stopped = tokio::signal::ctrl_c() => stopped?,
+        done = ping(&args, &mut summary) => done?,
     }
     println!("\n{summary}");
     Ok(if summary.times.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })

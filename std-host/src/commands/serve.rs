@@ -76,6 +76,9 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     // Before the port is open: whoever sees it may send a signal at once.
     let mut signals = Signals::new()?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    // A limit on the size of files (`ulimit -f`) is to fail the write that exceeds it, not to kill the server.
+    let too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    let _caught = signal(too_large).context("cannot catch SIGXFSZ")?;
     let running = start(settings, users, None)?;
     let mut stdout = std::io::stdout();
     // Whoever started us may not be listening; that is no reason not to serve.

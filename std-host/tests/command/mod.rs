@@ -35,10 +35,10 @@ impl Server {
         Self::spawn(command, args)
     }
 
-    /// The same with a lowered limit of open descriptors, soft and hard.
-    pub(crate) fn start_limited(descriptors: usize, args: &[&str]) -> Self {
+    /// The same with a lowered limit, soft and hard: an option of the shell's `ulimit` and its value.
+    pub(crate) fn start_limited(limit: &str, args: &[&str]) -> Self {
         let mut command = Command::new("sh");
-        let script = format!("ulimit -n {descriptors} && exec \"$0\" serve \"$@\"");
+        let script = format!("ulimit {limit} && exec \"$0\" serve \"$@\"");
         command.args(["-c", &script, PULSEGATE]);
         Self::spawn(command, args)
     }
