@@ -34,6 +34,16 @@ pub fn printable(text: &str, max: usize) -> String {
     out
 }
 
+/// The beginning of a peer's text, for a field of the log.
+///
+/// Give it to the log as text, not as something that displays itself: the log's format quotes and
+/// escapes text, so that no name looks like a further field, or like a line.
+#[must_use]
+pub fn head(text: &str) -> &str {
+    const MOST: usize = 256;
+    text.char_indices().nth(MOST).map_or(text, |(end, _)| &text[..end])
+}
+
 /// Whether a character prints as itself, moves nothing and hides nothing.
 fn harmless(c: char) -> bool {
     !c.is_control()
@@ -48,7 +58,14 @@ fn harmless(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::printable;
+    use super::{head, printable};
+
+    #[test]
+    fn a_head_ends_with_a_whole_character() {
+        for (len, kept) in [(255, 255), (256, 256), (257, 256)] {
+            assert_eq!(head(&"水".repeat(len)), "水".repeat(kept));
+        }
+    }
 
     #[test]
     fn escapes_what_a_terminal_would_obey() {

@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use command::device::Device;
 use command::{PATIENCE, Server};
 use pulsegate::server::{LogHub, Settings, start};
 use pulsegate::users::UserDb;
@@ -81,6 +82,22 @@ fn whoever_is_not_to_read_the_log_is_turned_away() {
         } else {
             assert!(is_turned_away(address, LOG_OUTPUT), "{args:?}");
         }
+    }
+}
+
+/// Names are whatever a peer says.
+#[test]
+fn a_name_looks_like_nothing_else() {
+    let name = "x\" remote=1.2.3.4:5 \u{1b}[2J";
+    for (format, told) in [
+        ("text", r#" user="x\" remote=1.2.3.4:5 \u{1b}[2J" failures=1"#),
+        ("json", r#""user":"x\" remote=1.2.3.4:5 \u001b[2J","failures":1"#),
+    ] {
+        let server = Server::start(&["--log-format", format]);
+        let mut device = Device::beating(server.address);
+        assert_eq!(device.login(name, "guess").code, 7);
+        let line = server.wait_for_log("login failed", 1).remove(0);
+        assert!(line.contains(told), "{line}");
     }
 }
 

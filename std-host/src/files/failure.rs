@@ -1,12 +1,13 @@
 //! What peers are told when the file system says no.
 
-use std::fmt;
 use std::io;
 use std::path::Path;
 
-use pulsegate_core::command::{Code, Printable};
+use pulsegate_core::command::Code;
 use pulsegate_core::store::Outcome;
 use rustix::io::Errno;
+
+use crate::text::head;
 
 /// A code, and a text for whoever debugs the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,15 +110,6 @@ pub(super) fn write_failure(error: &io::Error, path: &Path) -> Failure {
 }
 
 fn logged(error: &io::Error, path: &Path, failure: Failure) -> Failure {
-    tracing::warn!(path = %Shown(path), %error, "{}", failure.1);
+    tracing::warn!(path = head(&path.to_string_lossy()), %error, "{}", failure.1);
     failure
-}
-
-/// A path in the log: names come from peers.
-pub(super) struct Shown<'a>(pub(super) &'a Path);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Printable(&self.0.to_string_lossy()).fmt(f)
-    }
 }

@@ -251,8 +251,7 @@ impl Inner {
         if let Ok(dir) = self.root.device(device)
             && let Err(error) = walk::count(&dir, &mut count)
         {
-            let user = pulsegate_core::command::Printable(device);
-            tracing::warn!(%user, %error, "cannot count all files of a user");
+            tracing::warn!(user = device, %error, "cannot count all files of a user");
         }
         count
     }

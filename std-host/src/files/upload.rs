@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cap_std::fs::Dir;
-use pulsegate_core::command::{Code, Printable};
+use pulsegate_core::command::Code;
 use pulsegate_core::store::Outcome;
 
-use super::failure::{Failure, Shown, WRITING, failure};
+use super::failure::{Failure, WRITING, failure};
 use super::registry::{Claim, Claimed, Key};
 use super::root::{Mode, check_dir, open_to_write, parent};
 use super::usage::{Count, Touches};
 use super::work::{Cx, Flow, Open, Work, value};
+use crate::text::head;
 use crate::users::User;
 
 /// How often a file is opened anew that has been deleted between its opening and its claim.
@@ -167,8 +168,8 @@ impl Upload {
         tracing::info!(
             session = %format_args!("{shard}.{id}"),
             remote = %cx.transfer.remote,
-            user = self.user.as_ref().map(|user| tracing::field::display(Printable(&user.name))),
-            path = %Shown(&self.path),
+            user = self.user.as_ref().map(|user| user.name.as_str()),
+            path = head(&self.path.to_string_lossy()),
             bytes = stored,
             received = self.added,
             ms = self.begun.elapsed().as_millis() as u64,
@@ -196,7 +197,7 @@ pub(super) fn lock(file: &File, path: &Path) -> Result<(), Failure> {
         Err(TryLockError::WouldBlock) => Err(Failure::IN_USE),
         Err(TryLockError::Error(error)) => {
             // Some file systems know no locks; there the server is alone with its own.
-            tracing::debug!(path = %Shown(path), %error, "cannot lock a file");
+            tracing::debug!(path = head(&path.to_string_lossy()), %error, "cannot lock a file");
             Ok(())
         }
     }

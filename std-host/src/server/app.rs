@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use pulsegate_core::app::{Answer, App, Ask, Digest, Event, List, Login, Page};
-use pulsegate_core::command::Printable;
 use pulsegate_core::protocol::{Flag, Iocp, Reply};
 use pulsegate_core::roster::Row;
 use pulsegate_core::server::{CloseReason, Closed};
@@ -20,6 +19,7 @@ use super::store::HostStore;
 use super::{Ended, Message, Shared};
 use crate::clock::to_std;
 use crate::files::ShardFiles;
+use crate::text::head;
 use crate::users::{LoginPolicy, Quick, Role, Throttle, User, Verdict};
 
 /// Most sessions of one shard that read the log: they need no login, are never idle, and must not fill the table.
@@ -161,10 +161,10 @@ impl HostApp {
                 debug!(%session, %remote, protocol = flag.name(), "opened");
             }
             Event::LoggedIn { user } => {
-                info!(%session, %remote, user = %Printable(&user.name), "logged in");
+                info!(%session, %remote, user = user.name, "logged in");
             }
             Event::LoginFailed { name, failures } => {
-                warn!(%session, %remote, user = %Printable(name), failures, "login failed");
+                warn!(%session, %remote, user = head(name), failures, "login failed");
             }
             Event::BadPacket { code, message } => {
                 warn!(%session, %remote, code = code.0, message, "bad packet");
@@ -173,7 +173,7 @@ impl HostApp {
                 warn!(%session, %remote, flag, "unknown protocol flag, or one that is switched off")
             }
             Event::UnknownCommand { name } => {
-                warn!(%session, %remote, command = %Printable(name), "unknown command");
+                warn!(%session, %remote, command = head(name), "unknown command");
             }
             _ => {}
         }
@@ -316,7 +316,7 @@ impl App for HostApp {
             session = %Name(self.shard, closed.id),
             local = %closed.local,
             remote = %closed.remote,
-            user = user.map(|user| tracing::field::display(Printable(&user.name))),
+            user = user.map(|user| user.name.as_str()),
             reason = closed.reason.name(),
             age_ms = ms(closed.age),
             silence_ms = ms(closed.silence),
