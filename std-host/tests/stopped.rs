@@ -96,3 +96,17 @@ fn whoever_was_heard_during_a_stop_is_judged_by_when() {
     drop(alive);
     server.stop();
 }
+
+/// The stop is over before anybody's time has run out, so bytes are read before anybody is judged.
+#[test]
+fn nobody_is_younger_for_a_stop_shorter_than_the_timeout() {
+    let server = Server::start(&["--idle-timeout", "2s", "--tick", "50ms", "--shards", "1"]);
+    let mut peer = Peer::beating(&server);
+    server.signal(Signal::STOP);
+    let before = Instant::now();
+    peer.device.stream.write_all(HALF).unwrap();
+    let heard = Instant::now();
+    sleep(Duration::from_secs(1));
+    server.signal(Signal::CONT);
+    peer.was_heard_between(&server, before, heard + Duration::from_millis(500));
+}

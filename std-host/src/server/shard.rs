@@ -135,14 +135,15 @@ impl Shard {
     /// Runs until the server is stopped and the last session has ended.
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
+        let mut now = self.now;
         loop {
-            let now = self.shared.clock.now();
-            self.own_up_to_delay(now);
-            let timeout = self.timeout(now);
-            match self.poll.poll(&mut events, timeout) {
+            match self.poll.poll(&mut events, self.timeout(now)) {
                 Ok(()) => {}
-                // A turn without events.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    // No turn: how long this thread has stood still, the next one is to see.
+                    now = self.shared.clock.now();
+                    continue;
+                }
                 Err(error) => return Err(error),
             }
             self.notice_time(events.iter().count());
@@ -172,11 +173,13 @@ impl Shard {
                 self.publish_now();
                 return Ok(());
             }
+            now = self.shared.clock.now();
+            self.own_up_to_delay(now);
         }
     }
 
-    /// A turn that was held up (the process stopped in the middle of it, the machine paused) has
-    /// stamped everything with the time of its beginning.
+    /// A turn that was held up (the process stopped in the middle of it, the machine paused) and
+    /// ends only now has stamped everything with the time of its beginning.
     fn own_up_to_delay(&mut self, now: Instant) {
         if to_std(now.saturating_duration_since(self.began)) > self.shared.settings.tick {
             for place in self.conns.iter_mut().flatten() {
