@@ -286,10 +286,10 @@ proptest! {
             to_come = &to_come[sent..];
         }
         out.extend_from_slice(peer.output());
-        prop_assert!(to_come.is_empty());
         let found = (out, *server.protocol().work(), server.protocol().app().events.clone());
-        // A reader that never takes anything gets no more than fits.
+        // A reader that never takes anything gets no more than fits, and is read no further.
         if sips.by_ref().take(20).any(|&sip| sip > 0) {
+            prop_assert!(to_come.is_empty());
             prop_assert_eq!(found, expected);
         } else {
             prop_assert!(expected.0.starts_with(&found.0));
