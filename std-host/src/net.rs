@@ -5,7 +5,7 @@ mod listener;
 mod options;
 mod proof;
 
-pub use conn::{Conn, IoBuffers, TcpSocket, Turn};
+pub use conn::{Conn, IoBuffers, TcpSocket};
 pub use listener::{BindError, bind};
 pub use options::{abort, bound_output, keep_alive};
 pub use proof::TcpState;

@@ -10,7 +10,7 @@ use embassy_time::Instant;
 use mio::net::TcpStream;
 use pulsegate_core::socket::End;
 
-pub use socket::{TcpSocket, Turn};
+pub use socket::TcpSocket;
 
 /// The shard's read and write buffer, each. Two pipes full of the kernel's largest loopback
 /// segment; more does not make large data faster.
@@ -49,6 +49,8 @@ pub struct Conn {
     acknowledged_at_look: u64,
     /// When it last acknowledged, as of then.
     acknowledged_at: Instant,
+    /// When the kernel was asked for that.
+    asked_at: Instant,
     wrote_at: Instant,
 }
 
@@ -70,6 +72,7 @@ impl Conn {
             owed_since: None,
             acknowledged_at_look: 0,
             acknowledged_at: now,
+            asked_at: now,
             wrote_at: now,
         }
     }
@@ -78,8 +81,14 @@ impl Conn {
     /// written as late as that. Without this a peer would owe its answer from before it had
     /// anything to answer.
     pub fn restamp(&mut self, began: Instant, now: Instant) {
-        if self.wrote_at >= began {
-            self.wrote_at = now;
+        for written in self.owed_since.iter_mut().chain([&mut self.wrote_at]) {
+            if *written >= began {
+                *written = now;
+            }
+        }
+        // An age was taken back from `began`, and is as of `now` at the latest.
+        if self.asked_at >= began {
+            self.acknowledged_at = (self.acknowledged_at + (now - began)).min(now);
         }
     }
 

@@ -23,7 +23,7 @@ use super::app::HostApp;
 use super::stats::ShardStats;
 use super::{Inbox, Message, Shared};
 use crate::clock::to_std;
-use crate::net::{Conn, IoBuffers, TcpSocket, Turn, abort, bound_output, keep_alive};
+use crate::net::{Conn, IoBuffers, TcpSocket, abort, bound_output, keep_alive};
 use crate::users::User;
 
 /// Bytes that one session may handle before the others have their turn.
@@ -216,11 +216,6 @@ impl Shard {
         self.began = now;
     }
 
-    /// The turn's time for one connection; `late`, where the time of arrival matters.
-    fn turn(&self, late: bool) -> Turn {
-        Turn { now: self.now, late, clock: self.shared.clock }
-    }
-
     fn socket_ready(&mut self, id: SessionId, fin: bool) {
         let Some(place) = place(&mut self.conns, id) else { return };
         place.conn.wake(fin);
@@ -242,9 +237,8 @@ impl Shard {
     }
 
     fn drive(&mut self, id: SessionId) {
-        let turn = self.turn(self.late);
         let Some(place) = place(&mut self.conns, id) else { return };
-        let mut socket = TcpSocket::begin_turn(&mut place.conn, &mut self.io, turn);
+        let mut socket = TcpSocket::begin_turn(&mut place.conn, &mut self.io, self.now, self.late);
         let wants = self.server.drive(self.now, id, &mut socket, TURN_BUDGET);
         socket.end_turn();
         self.treat(id);
@@ -341,11 +335,10 @@ impl Shard {
     fn sweep(&mut self) {
         let mut looks = LOOKS_PER_TURN;
         while let Some(id) = self.server.due(self.now, &mut looks) {
-            let turn = self.turn(true);
             let Some(place) = place(&mut self.conns, id) else { continue };
             // Whether its bytes have been announced or not, they count.
             place.conn.wake(false);
-            let mut socket = TcpSocket::begin_turn(&mut place.conn, &mut self.io, turn);
+            let mut socket = TcpSocket::begin_turn(&mut place.conn, &mut self.io, self.now, true);
             let wants = self.server.judge(self.now, id, &mut socket, TURN_BUDGET);
             socket.end_turn();
             self.obey(id, wants);

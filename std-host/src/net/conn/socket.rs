@@ -3,13 +3,12 @@
 use std::io::{self, IoSlice, Write};
 use std::net::Shutdown;
 
-use embassy_time::Instant;
+use embassy_time::{Duration, Instant};
 use mio::net::TcpStream;
 use pulsegate_core::socket::{End, Finish, Progress, Proof, Rx, Socket};
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::{BUFFER, Conn, HEADROOM, IoBuffers};
-use crate::clock::{Clock, to_core};
 use crate::net::options::abort;
 use crate::net::proof::TcpState;
 
@@ -33,38 +32,21 @@ const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const NO_SIGNAL: SendFlags = SendFlags::empty();
 
-/// The time of a turn.
-#[derive(Debug, Clone, Copy)]
-pub struct Turn {
-    /// When it is, as the shard has it: older than the truth where the turn has been held up since.
-    pub now: Instant,
-    /// The shard has stood still: the time of arrival is asked of the kernel.
-    pub late: bool,
-    /// What the kernel's ages are taken back from: they count from when it was asked.
-    pub clock: Clock,
-}
-
-impl Turn {
-    /// A moment that was so long ago when the kernel was asked, just now. Held up in between, it is
-    /// too late, and nobody is judged early for that.
-    fn back(&self, age: std::time::Duration) -> Instant {
-        self.clock.now().checked_sub(to_core(age)).unwrap_or(Instant::MIN)
-    }
-}
-
 /// A connection during its turn: the core's socket. [`TcpSocket::end_turn`] must follow the turn.
 #[derive(Debug)]
 pub struct TcpSocket<'a> {
     conn: &'a mut Conn,
     io: &'a mut IoBuffers,
-    turn: Turn,
+    now: Instant,
+    /// The shard has stood still: the time of arrival is asked of the kernel.
+    late: bool,
     received: usize,
     sent: usize,
 }
 
 impl<'a> TcpSocket<'a> {
     /// Begins a turn.
-    pub fn begin_turn(conn: &'a mut Conn, io: &'a mut IoBuffers, turn: Turn) -> Self {
+    pub fn begin_turn(conn: &'a mut Conn, io: &'a mut IoBuffers, now: Instant, late: bool) -> Self {
         io.read_at = HEADROOM;
         io.read_end = HEADROOM;
         io.write_len = 0;
@@ -74,7 +56,7 @@ impl<'a> TcpSocket<'a> {
             io.read[HEADROOM..io.read_end].copy_from_slice(&input);
             io.used -= input.len();
         }
-        let mut socket = Self { conn, io, turn, received: 0, sent: 0 };
+        let mut socket = Self { conn, io, now, late, received: 0, sent: 0 };
         if socket.conn.is_blocked() {
             socket.flush();
         }
@@ -158,7 +140,7 @@ impl<'a> TcpSocket<'a> {
             }
         }
         if sent > 0 {
-            self.conn.wrote_at = self.turn.now;
+            self.conn.wrote_at = self.now;
         }
         if sent < self.io.write_len {
             self.io.write.copy_within(sent..self.io.write_len, 0);
@@ -177,7 +159,7 @@ impl<'a> TcpSocket<'a> {
             match send(&self.conn.stream, &backlog.output[backlog.output_sent..]) {
                 Ok(n) => {
                     backlog.output_sent += n;
-                    self.conn.wrote_at = self.turn.now;
+                    self.conn.wrote_at = self.now;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
@@ -239,7 +221,7 @@ impl<'a> TcpSocket<'a> {
             }
         };
         if accepted > 0 {
-            self.conn.wrote_at = self.turn.now;
+            self.conn.wrote_at = self.now;
         }
         let of_buffer = accepted.min(self.io.write_len);
         self.io.write.copy_within(of_buffer..self.io.write_len, 0);
@@ -285,11 +267,11 @@ impl<'a> TcpSocket<'a> {
 
     /// When what was received counts as a proof of life.
     fn arrival(&self) -> Instant {
-        if !self.turn.late {
-            return self.turn.now;
+        if !self.late {
+            return self.now;
         }
         TcpState::of(&self.conn.stream)
-            .map_or(self.turn.now, |state| self.turn.back(state.since_received))
+            .map_or(self.now, |state| before(self.now, state.since_received))
     }
 }
 
@@ -307,6 +289,13 @@ fn receive(stream: &TcpStream, space: &mut [u8]) -> io::Result<usize> {
 
 fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(stream, bytes, NO_SIGNAL)?)
+}
+
+/// What was so long ago when the kernel was asked. It was asked a little after `now`, or long after
+/// where the turn has been held up: whoever looks silent for too long at `now` is so when asked.
+fn before(now: Instant, age: std::time::Duration) -> Instant {
+    let age = Duration::from_micros(u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
+    now.checked_sub(age).unwrap_or(Instant::MIN)
 }
 
 impl Socket for TcpSocket<'_> {
@@ -389,7 +378,7 @@ impl Socket for TcpSocket<'_> {
         Progress { received, sent: std::mem::take(&mut self.sent), at }
     }
 
-    fn proof(&mut self, _: Instant) -> Proof {
+    fn proof(&mut self, now: Instant) -> Proof {
         // What this turn has written counts as owed only once it is with the kernel.
         self.flush();
         let Some(state) = TcpState::of(&self.conn.stream) else {
@@ -405,12 +394,13 @@ impl Socket for TcpSocket<'_> {
             _ => owed.then_some(self.conn.wrote_at),
         };
         if progressed || !owed {
-            self.conn.acknowledged_at = self.turn.back(state.since_acknowledged);
+            self.conn.acknowledged_at = before(now, state.since_acknowledged);
+            self.conn.asked_at = now;
         }
         self.conn.owed_since = owed_since;
         self.conn.acknowledged_at_look = state.acknowledged;
         Proof {
-            received_at: Some(self.turn.back(state.since_received)),
+            received_at: Some(before(now, state.since_received)),
             acknowledged_at: Some(self.conn.acknowledged_at),
             owed_since,
         }

@@ -1,11 +1,9 @@
-use std::io::{Read, Write};
-use std::time::Duration;
+use std::io::Read;
 
 use embassy_time::Instant;
 use pulsegate_core::socket::Socket;
 
-use super::{Conn, IoBuffers, TcpSocket, Turn};
-use crate::clock::Clock;
+use super::{Conn, IoBuffers, TcpSocket};
 
 /// A connection and its peer.
 fn pair() -> (Conn, std::net::TcpStream) {
@@ -16,14 +14,9 @@ fn pair() -> (Conn, std::net::TcpStream) {
     (Conn::new(mio::net::TcpStream::from_std(stream), Instant::from_ticks(0)), peer)
 }
 
-/// A turn that begins now.
-fn turn(clock: Clock) -> Turn {
-    Turn { now: clock.now(), late: false, clock }
-}
-
 /// One turn that pours until the kernel takes no more.
 fn pour(conn: &mut Conn, io: &mut IoBuffers) -> usize {
-    let mut socket = TcpSocket::begin_turn(conn, io, turn(Clock::new()));
+    let mut socket = TcpSocket::begin_turn(conn, io, Instant::from_ticks(0), false);
     let (piece, mut all) = (vec![7; 64 * 1024], 0);
     loop {
         match socket.pour(&piece) {
@@ -53,28 +46,22 @@ fn a_connection_that_takes_no_more_says_so_until_there_is_news() {
 /// A process that is stopped in the middle of a turn goes on with the time from before.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_turn_that_is_held_up_makes_nobody_older() {
-    let (mut conn, mut peer) = pair();
+fn what_a_turn_that_is_held_up_has_written_is_not_owed_since_before() {
+    let (mut conn, _peer) = pair();
     let mut io = IoBuffers::new(1 << 20);
-    let clock = Clock::new();
-    let turn = turn(clock);
-    // More than the precision of the kernel's clock, which is taken off every age.
-    std::thread::sleep(Duration::from_millis(50));
-    let before = clock.now();
-    peer.write_all(&[0]).unwrap();
-    let mut socket = TcpSocket::begin_turn(&mut conn, &mut io, turn);
-    assert_eq!(socket.rx(1).bytes, [0]);
-    socket.consume(1);
-    let received_at = socket.proof(turn.now).received_at.unwrap();
-    assert!(received_at >= before, "{received_at} is before {before}");
-    while socket.pour(&[0; 64 * 1024]) > 0 {}
+    let [began, end, later] = [0, 3, 6].map(Instant::from_secs);
+    assert!(pour(&mut conn, &mut io) > 0);
+    let mut socket = TcpSocket::begin_turn(&mut conn, &mut io, began, false);
+    socket.proof(began);
     socket.end_turn();
-    let end = clock.now();
-    conn.restamp(turn.now, end);
-    // A later turn is held up, too, and has written nothing.
-    conn.restamp(end + embassy_time::Duration::from_ticks(1), Instant::MAX);
-    // What a later turn finds owed has been so since then at the earliest.
-    let mut socket = TcpSocket::begin_turn(&mut conn, &mut io, Turn { now: end, ..turn });
-    assert_eq!(socket.proof(end).owed_since, Some(end));
-    socket.end_turn();
+    conn.restamp(began, end);
+    // A later turn is held up, too, and has neither written nor asked.
+    conn.restamp(Instant::from_secs(4), Instant::from_secs(5));
+    assert_eq!(conn.acknowledged_at, end);
+    for owed_since in [conn.owed_since, None] {
+        conn.owed_since = owed_since;
+        let mut socket = TcpSocket::begin_turn(&mut conn, &mut io, later, false);
+        assert_eq!(socket.proof(later).owed_since, Some(end));
+        socket.end_turn();
+    }
 }
