@@ -82,7 +82,7 @@ impl Buffers {
 
     /// How long a further list of this user may be, as far as can be said before it has been made.
     pub(super) fn room_for_lists(&self, owner: &str) -> usize {
-        if self.lists.used() == 0 { usize::MAX } else { self.lists.room(owner) }
+        self.lists.room_alone(owner)
     }
 
     /// Takes in the text of a user's list; one is always possible, more only within half of the memory.

@@ -29,7 +29,6 @@ impl Failure {
     pub(super) const FILE_BYTES: Self = Self(Code::UNKNOWN, "over the limit of bytes per file");
     pub(super) const USER_BYTES: Self = Self(Code::UNKNOWN, "over the user's limit of bytes");
     pub(super) const USER_FILES: Self = Self(Code::UNKNOWN, "over the user's limit of files");
-
     pub(super) const TOO_MANY_FILES: Self =
         Self(Code::UNKNOWN, "too many files are open on the server, try again later");
 

@@ -47,40 +47,39 @@ impl Shares {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How much is taken.
-    pub(super) fn used(&self) -> usize {
-        self.taken().all
-    }
-
-    /// How much this user may take now.
-    pub(super) fn room(&self, owner: &str) -> usize {
-        self.taken().room(self.most, owner)
+    /// How much this user may take now, where any amount is allowed if nothing is taken.
+    pub(super) fn room_alone(&self, owner: &str) -> usize {
+        self.taken().room_alone(self.most, owner)
     }
 
     /// Takes some, if there is as much for this user.
     pub(super) fn take(self: &Arc<Self>, owner: &str, amount: usize) -> Option<Share> {
-        let mut taken = self.taken();
-        if amount > taken.room(self.most, owner) {
-            return None;
-        }
-        Some(self.give(&mut taken, owner, amount))
+        let taken = self.taken();
+        let room = taken.room(self.most, owner);
+        self.take_within(room, taken, owner, amount)
     }
 
-    /// The same, and any amount if nothing else is taken.
+    /// The same, and any amount if nothing is taken.
     pub(super) fn take_alone(self: &Arc<Self>, owner: &str, amount: usize) -> Option<Share> {
-        let mut taken = self.taken();
-        if taken.all > 0 && amount > taken.room(self.most, owner) {
-            return None;
-        }
-        Some(self.give(&mut taken, owner, amount))
+        let taken = self.taken();
+        let room = taken.room_alone(self.most, owner);
+        self.take_within(room, taken, owner, amount)
     }
 
-    fn give(self: &Arc<Self>, taken: &mut Taken, owner: &str, amount: usize) -> Share {
+    fn take_within(
+        self: &Arc<Self>,
+        room: usize,
+        mut taken: MutexGuard<'_, Taken>,
+        owner: &str,
+        amount: usize,
+    ) -> Option<Share> {
+        if amount > room {
+            return None;
+        }
+        let owner: Arc<str> = Arc::from(owner);
         taken.all += amount;
-        let known = taken.of.get_key_value(owner).map(|(owner, _)| Arc::clone(owner));
-        let owner = known.unwrap_or_else(|| Arc::from(owner));
         *taken.of.entry(Arc::clone(&owner)).or_default() += amount;
-        Share { home: Arc::clone(self), owner, amount }
+        Some(Share { home: Arc::clone(self), owner, amount })
     }
 }
 
@@ -91,6 +90,10 @@ impl Taken {
         // All but the last part; of the last, what leaves as much as the user has then.
         let fair = free.saturating_sub(own).div_ceil(2);
         free.saturating_sub(most / LAST).max(fair)
+    }
+
+    fn room_alone(&self, most: usize, owner: &str) -> usize {
+        if self.all == 0 { usize::MAX } else { self.room(most, owner) }
     }
 }
 
@@ -120,10 +123,10 @@ mod tests {
         let second: Vec<_> = std::iter::from_fn(|| take("second")).collect();
         assert_eq!(second.len(), 5, "the half of what was left");
         let others: Vec<_> = (0..5).filter_map(|n| take(&n.to_string())).collect();
-        assert_eq!((others.len(), shares.used()), (5, 80));
+        assert_eq!((others.len(), shares.taken().all), (5, 80));
         assert!(take("late").is_none());
         drop((greedy, second, others));
-        assert_eq!(shares.used(), 0);
+        assert_eq!(shares.taken().all, 0);
         assert!(shares.taken().of.is_empty(), "nobody is remembered");
     }
 
@@ -145,7 +148,7 @@ mod tests {
         assert!(shares.take_alone("other", 1).is_none());
         drop(all);
         let most = shares.take_alone("one", 60).unwrap();
-        assert_eq!(shares.room("one"), 28);
+        assert_eq!(shares.room_alone("one"), 28);
         assert!(shares.take_alone("one", 29).is_none());
         drop(most);
     }
