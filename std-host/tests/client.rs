@@ -6,14 +6,9 @@ mod support;
 use std::time::{Duration, Instant};
 
 use pulsegate::client::{Client, ClientError, Flag, Timeouts};
-use support::{Behaviour, serve};
+use support::{Behaviour, PATIENCE, serve};
 
-/// What a machine that runs tests may take for anything.
-const TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_secs(20),
-    request: Duration::from_secs(20),
-    stall: Duration::from_secs(20),
-};
+const TIMEOUTS: Timeouts = Timeouts { connect: PATIENCE, request: PATIENCE, stall: PATIENCE };
 
 async fn connected(behaviour: Behaviour, flag: Flag) -> Client {
     let server = serve(behaviour).await;

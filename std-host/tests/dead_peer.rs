@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use command::device::Device;
-use command::{PATIENCE, Server, field};
+use command::{Server, field};
 use pulsegate_conformance::pace::Pace;
 use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -83,15 +83,7 @@ impl Drop for Link {
 
 /// Waits for the session's end, which must come by its silence and in time.
 fn ends_in_time(server: &Server, device: &Device, last_heard: Instant, pace: &Pace) {
-    let peer = device.local();
-    let start = Instant::now();
-    let line = loop {
-        if let Some(lines) = server.closes().remove(&peer) {
-            break lines.into_iter().next().expect("a line");
-        }
-        assert!(start.elapsed() < PATIENCE, "it stays: {:#?}", server.log());
-        sleep(Duration::from_millis(5));
-    };
+    let line = server.wait_for_close(device.local());
     let silence = last_heard.elapsed();
     let slack = SLACK + pace.held_up_since(last_heard);
     assert_eq!(field(&line, "reason"), "idle", "{line}");

@@ -49,6 +49,11 @@ fn run_until(
         adapt(&mut config);
         Fleet::new(config).unwrap().run(tokio::time::sleep(stop), |_| {}).await
     };
+    measure(attempt)
+}
+
+/// What comes of an attempt that the machine let run.
+fn measure<T>(attempt: impl AsyncFn() -> T) -> T {
     undisturbed(HELD_UP, || Runtime::new().unwrap().block_on(attempt()))
 }
 
@@ -70,8 +75,7 @@ fn a_good_server_passes() {
             .await;
         (report, stats, most_logged_in, server.accepted.load(Relaxed) as u64)
     };
-    let (report, stats, most_logged_in, accepted) =
-        undisturbed(HELD_UP, || Runtime::new().unwrap().block_on(attempt()));
+    let (report, stats, most_logged_in, accepted) = measure(attempt);
     assert!(report.passed, "{report}");
     assert!(report.went_dark > 50, "{report}");
     assert_eq!(report.on_time + report.late, report.went_dark, "{report}");

@@ -111,11 +111,7 @@ fn only_so_many_may_read_the_log_at_a_time() {
     let remote = leaver.get_ref().local_addr().unwrap();
     drop(leaver);
     // With lines unread it is a reset.
-    let start = Instant::now();
-    while !server.closes().contains_key(&remote) {
-        assert!(start.elapsed() < PATIENCE, "the reader has left and is not missed");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    server.wait_for_close(remote);
     drop(reader(server.address));
 }
 

@@ -174,7 +174,7 @@ fn a_new_login_replaces_the_old_session_or_is_refused() {
             newer.beat();
             let peer = older.local();
             older = newer;
-            let closed = wait_for_close(&server, peer);
+            let closed = server.wait_for_close(peer);
             assert_eq!(field(&closed, "reason"), "taken-over", "{closed}");
         }
 
@@ -189,17 +189,6 @@ fn a_new_login_replaces_the_old_session_or_is_refused() {
         }
         drop((first, older));
         server.stop();
-    }
-}
-
-fn wait_for_close(server: &Server, peer: std::net::SocketAddr) -> String {
-    let start = Instant::now();
-    loop {
-        if let Some(lines) = server.closes().remove(&peer) {
-            return lines.into_iter().next().expect("a line");
-        }
-        assert!(start.elapsed() < PATIENCE, "{:#?}", server.log());
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -34,9 +34,7 @@ impl Peer {
     /// Waits for the end, which must be an idle one after a last sign of life in this time.
     fn was_heard_between(mut self, server: &Server, from: Instant, to: Instant) {
         assert_ne!(self.device.end_within(PATIENCE), End::Open);
-        let local = self.device.local();
-        server.wait_for_log(&format!("remote={local} "), 1);
-        let line = &server.closes()[&local][0];
+        let line = &server.wait_for_close(self.device.local());
         assert_eq!(field(line, "reason"), "idle", "{line}");
         let ms = |name| Duration::from_millis(field(line, name).parse().unwrap());
         let (age, silence) = (ms("age_ms"), ms("silence_ms"));

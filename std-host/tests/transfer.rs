@@ -10,6 +10,7 @@ use pulsegate::client::transfer::{
     DownloadFile, Event, Options, Outcome, Retry, Transfer, TransferError, UploadFile,
 };
 use pulsegate::client::{Client, ClientError, Flag, LogReader, Timeouts};
+use support::PATIENCE;
 use support::file_server::{Cut, Faults, FileServer, packet};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,9 +20,6 @@ use tokio::net::TcpListener;
 fn content(len: usize) -> Vec<u8> {
     (0..len as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
-
-/// What a machine that runs tests may take for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 fn local(dir: &TempDir, name: &str, content: &[u8]) -> PathBuf {
     let path = dir.path().join(name);

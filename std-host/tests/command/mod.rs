@@ -109,6 +109,18 @@ impl Server {
         }
     }
 
+    /// Waits for the `closed` line of this peer's connection.
+    pub(crate) fn wait_for_close(&self, peer: SocketAddr) -> String {
+        let start = Instant::now();
+        loop {
+            if let Some(lines) = self.closes().remove(&peer) {
+                return lines.into_iter().next().expect("a line");
+            }
+            assert!(start.elapsed() < PATIENCE, "{peer} stays: {:#?}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// The `closed` lines so far, by the peer's address.
     pub(crate) fn closes(&self) -> HashMap<SocketAddr, Vec<String>> {
         let mut closes = HashMap::<_, Vec<String>>::new();

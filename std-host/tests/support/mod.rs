@@ -15,6 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::{sleep_until, timeout_at};
 
+/// What a machine that runs tests may take for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
 /// How the server behaves.
 #[derive(Clone)]
 pub(crate) struct Behaviour {

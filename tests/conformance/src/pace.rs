@@ -6,7 +6,6 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long the watching thread sleeps.
@@ -23,8 +22,7 @@ const RUNS: usize = 20;
 pub struct Pace {
     seen: Arc<Seen>,
     /// Its end ends the thread.
-    running: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _running: Sender<()>,
 }
 
 #[derive(Debug)]
@@ -71,8 +69,8 @@ impl Pace {
         let seen = Arc::new(Seen { log, looked: Condvar::new() });
         let (running, ends) = channel();
         let watched = Arc::clone(&seen);
-        let thread = std::thread::spawn(move || watched.watch(&ends));
-        Self { seen, running: Some(running), thread: Some(thread) }
+        std::thread::spawn(move || watched.watch(&ends));
+        Self { seen, _running: running }
     }
 
     /// The longest hold-up from `since` until now. Waits for the watching thread, which may be held up itself.
@@ -87,15 +85,6 @@ impl Pace {
             .map(|(_, held)| *held)
             .max()
             .unwrap_or_default()
-    }
-}
-
-impl Drop for Pace {
-    fn drop(&mut self) {
-        self.running = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
